@@ -1,0 +1,136 @@
+package setting
+
+import (
+	"slices"
+	"time"
+)
+
+// Topic holds the settings of a topic, typed. See docs/configs.md for what each
+// does; sizes are in bytes.
+type Topic struct {
+	Compact               bool // cleanup.policy contains compact
+	Delete                bool // cleanup.policy contains delete
+	CompressionType       string
+	DeleteRetention       time.Duration
+	FlushAsync            bool // flush.policy is async
+	MessageBytesMax       int32
+	LogAppendTime         bool // message.timestamp.type is LogAppendTime
+	CleanableRatioMin     float64
+	CompactionLagMin      time.Duration
+	InSyncReplicasMin     int32
+	RetentionBytes        int64         // negative: no bound
+	RetentionTime         time.Duration // negative: no bound
+	SegmentBytes          int32
+	SegmentTime           time.Duration
+	UncleanLeaderElection bool
+}
+
+func topicOf(r resolver) Topic {
+	cleanup := r.list("cleanup.policy")
+	return Topic{
+		Compact:               slices.Contains(cleanup, "compact"),
+		Delete:                slices.Contains(cleanup, "delete"),
+		CompressionType:       r.text("compression.type"),
+		DeleteRetention:       r.duration("delete.retention.ms"),
+		FlushAsync:            r.text("flush.policy") == "async",
+		MessageBytesMax:       int32(r.number("max.message.bytes")),
+		LogAppendTime:         r.text("message.timestamp.type") == "LogAppendTime",
+		CleanableRatioMin:     r.double("min.cleanable.dirty.ratio"),
+		CompactionLagMin:      r.duration("min.compaction.lag.ms"),
+		InSyncReplicasMin:     int32(r.number("min.insync.replicas")),
+		RetentionBytes:        r.number("retention.bytes"),
+		RetentionTime:         r.duration("retention.ms"),
+		SegmentBytes:          int32(r.number("segment.bytes")),
+		SegmentTime:           r.duration("segment.ms"),
+		UncleanLeaderElection: r.bool("unclean.leader.election.enable"),
+	}
+}
+
+// Broker holds the settings of a node, typed, but for those that are only
+// defaults of topic settings. See docs/configs.md for what each does; sizes are
+// in bytes.
+type Broker struct {
+	AutoCreateTopics         bool
+	DefaultReplicationFactor int32
+	DefaultPartitionCount    int32
+
+	CleanerBackoff         time.Duration
+	CleanerThreadCount     int
+	RetentionCheckInterval time.Duration
+	ReplicaLagMax          time.Duration
+
+	GroupHeartbeatInterval     time.Duration
+	GroupSessionTimeout        time.Duration
+	GroupSessionTimeoutMin     time.Duration
+	GroupSessionTimeoutMax     time.Duration
+	GroupInitialRebalanceDelay time.Duration
+	GroupMemberCountMax        int
+
+	OffsetMetadataBytesMax        int
+	OffsetsRetention              time.Duration
+	OffsetsRetentionCheckInterval time.Duration
+	OffsetsTopicPartitionCount    int32
+	OffsetsTopicReplicationFactor int32
+
+	ProducerIDExpiration              time.Duration
+	TransactionTimeoutMax             time.Duration
+	TransactionalIDExpiration         time.Duration
+	TransactionTopicPartitionCount    int32
+	TransactionTopicReplicationFactor int32
+	TransactionTopicInSyncReplicasMin int32
+
+	FetchBytesMax               int32
+	FetchRecordCountMax         int
+	FetchWaitMax                time.Duration
+	HTTPRequestBytesMax         int64
+	GRPCRequestBytesMax         int
+	MessageDecompressedBytesMax int
+	PartitionCountMax           int32
+	TopicPartitionCountMax      int32
+	RequestInFlightMax          int
+}
+
+func brokerOf(r resolver) Broker {
+	return Broker{
+		AutoCreateTopics:         r.bool("auto.create.topics.enable"),
+		DefaultReplicationFactor: int32(r.number("default.replication.factor")),
+		DefaultPartitionCount:    int32(r.number("num.partitions")),
+
+		CleanerBackoff:         r.duration("log.cleaner.backoff.ms"),
+		CleanerThreadCount:     int(r.number("log.cleaner.threads")),
+		RetentionCheckInterval: r.duration("log.retention.check.interval.ms"),
+		ReplicaLagMax:          r.duration("replica.lag.time.max.ms"),
+
+		GroupHeartbeatInterval:     r.duration("group.consumer.heartbeat.interval.ms"),
+		GroupSessionTimeout:        r.duration("group.consumer.session.timeout.ms"),
+		GroupSessionTimeoutMin:     r.duration("group.min.session.timeout.ms"),
+		GroupSessionTimeoutMax:     r.duration("group.max.session.timeout.ms"),
+		GroupInitialRebalanceDelay: r.duration("group.initial.rebalance.delay.ms"),
+		GroupMemberCountMax:        int(r.number("group.max.size")),
+
+		OffsetMetadataBytesMax:        int(r.number("offset.metadata.max.bytes")),
+		OffsetsRetention:              r.duration("offsets.retention.minutes"),
+		OffsetsRetentionCheckInterval: r.duration("offsets.retention.check.interval.ms"),
+		OffsetsTopicPartitionCount:    int32(r.number("offsets.topic.num.partitions")),
+		OffsetsTopicReplicationFactor: int32(r.number("offsets.topic.replication.factor")),
+
+		ProducerIDExpiration:      r.duration("producer.id.expiration.ms"),
+		TransactionTimeoutMax:     r.duration("transaction.max.timeout.ms"),
+		TransactionalIDExpiration: r.duration("transactional.id.expiration.ms"),
+		TransactionTopicPartitionCount: int32(
+			r.number("transaction.state.log.num.partitions")),
+		TransactionTopicReplicationFactor: int32(
+			r.number("transaction.state.log.replication.factor")),
+		TransactionTopicInSyncReplicasMin: int32(r.number("transaction.state.log.min.isr")),
+
+		FetchBytesMax:               int32(r.number("fetch.max.bytes")),
+		FetchRecordCountMax:         int(r.number("fetch.max.records")),
+		FetchWaitMax:                r.duration("fetch.max.wait.ms"),
+		HTTPRequestBytesMax:         r.number("http.max.request.bytes"),
+		GRPCRequestBytesMax:         int(r.number("socket.request.max.bytes")),
+		MessageDecompressedBytesMax: int(r.number("message.max.decompressed.bytes")),
+		PartitionCountMax:           int32(r.number("max.partitions")),
+		TopicPartitionCountMax:      int32(r.number("topic.max.partitions")),
+		RequestInFlightMax:          int(r.number("request.max.inflight")),
+	}
+}
