@@ -1,0 +1,78 @@
+# Sluice: `make` lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BUF_VERSION := 1.75.0
+TOOLS := $(CURDIR)/.tools
+BUF := $(TOOLS)/node_modules/.bin/buf
+LINT := $(TOOLS)/golangci-lint
+BIN := $(CURDIR)/bin/sluice
+
+.PHONY: help
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: $(BIN) ## Build bin/sluice, stripped.
+
+.PHONY: $(BIN)
+$(BIN):
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/sluice
+
+.PHONY: test
+test: ## Run the tests that everyone runs.
+	go test ./...
+
+.PHONY: race
+race: ## Run the tests with the race detector.
+	go test -race -short ./...
+
+FUZZ_TIME ?= 10s
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZ_TIME (default 10s).
+	bash tools/fuzz.sh $(FUZZ_TIME)
+
+.PHONY: generate
+generate: $(BUF) ## Make gen/ and docs/openapi/ from proto/; needs Node's npm.
+	go run ./tools/protodeps .protodeps
+	$(BUF) generate
+	go run ./tools/openapi
+
+.PHONY: check-generated
+check-generated: generate ## Fail if generated files are not current.
+	go test ./internal/fault ./internal/setting -rewrite
+	@git diff --exit-code --stat -- gen docs || \
+		{ echo 'generated files are not current: run make generate and commit' >&2; exit 1; }
+	@test -z "$$(git status --porcelain -- gen docs)" || \
+		{ git status --short -- gen docs; echo 'generated files are not committed' >&2; exit 1; }
+
+.PHONY: lint
+lint: $(BUF) $(LINT) ## Vet and lint the Go code and the protos.
+	go vet ./...
+	$(LINT) run ./...
+	go run ./tools/protodeps .protodeps
+	$(BUF) lint
+
+AGAINST ?= HEAD~1
+.PHONY: breaking
+breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (default HEAD~1).
+	bash tools/breaking.sh $(BUF) $(AGAINST)
+
+.PHONY: tour
+tour: build ## Run the README's tour as printed; needs curl and Python.
+	bash tools/tour.sh $(BIN) README.md
+
+.PHONY: test-browser
+test-browser: build ## Open the docs pages in a headless browser; installs what it needs.
+	bash tests/browser/run.sh $(BIN)
+
+.PHONY: bench
+bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
+	bash tools/bench.sh $(BIN)
+
+$(BUF):
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent @bufbuild/buf@$(BUF_VERSION)
+
+$(LINT): tools/lint/go.mod
+	cd tools/lint && go build -o $(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
