@@ -60,8 +60,8 @@ breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (defa
 	bash tools/breaking.sh $(BUF) $(AGAINST)
 
 .PHONY: tour
-tour: build ## Run the README's tour as printed; needs curl and Python.
-	bash tools/tour.sh $(BIN) README.md
+tour: ## Run the README's tour as printed, in a fresh clone; needs curl and Python.
+	bash tools/tour.sh README.md
 
 .PHONY: test-browser
 test-browser: build ## Open the docs pages in a headless browser; installs what it needs.

@@ -1,0 +1,91 @@
+// Command tour runs a page of documentation as it is printed: the fenced blocks
+// of commands, one after the other, in one shell, and compares what they print
+// with the blocks of output that follow them.
+//
+//	go run ./tools/tour README.md
+//
+// A fence says what its block is by the words after the backticks:
+//
+//	sh             commands; each must succeed
+//	sh serve       a command that runs on; the tour waits for its banner
+//	sh background  a command that runs on; its output block may come later
+//	text           the output of the commands before it; "..." stands for
+//	               anything in a line, and alone for any lines
+//
+// Other blocks are not run.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// pageTimeout bounds a whole page, so that a command that hangs ends the run.
+const pageTimeout = 15 * time.Minute
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: tour PAGE")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	err := tour(ctx, os.Args[1])
+	cancel()
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tour:", err)
+		os.Exit(1)
+	}
+}
+
+// tour runs the page at path and reports the first block that differs.
+func tour(ctx context.Context, path string) (err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	blocks := parse(string(text))
+	shell, err := startShell(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, shell.close()) }()
+	var running []*process
+	defer func() {
+		for i := len(running) - 1; i >= 0; i-- {
+			err = errors.Join(err, running[i].stop())
+		}
+	}()
+	commands, compared := 0, 0
+	for i, b := range blocks {
+		if !b.runs() {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "== %s:%d\n%s", path, b.line, b.text)
+		want, hasWant := outputAfter(blocks, i)
+		if err := b.run(ctx, shell, &running, want, hasWant); err != nil {
+			return fmt.Errorf("%s:%d: %w", path, b.line, err)
+		}
+		commands++
+		if hasWant {
+			compared++
+		}
+	}
+	for _, p := range running {
+		if err := p.awaitOutput(ctx); err != nil {
+			return fmt.Errorf("%s:%d: %w", path, p.line, err)
+		}
+	}
+	if commands == 0 {
+		return fmt.Errorf("%s: nothing to run", path)
+	}
+	fmt.Fprintf(os.Stdout, "%s: %d blocks ran, %d outputs were as printed\n",
+		path, commands, compared)
+	return nil
+}
