@@ -1,0 +1,39 @@
+package storage
+
+import (
+	"context"
+	"time"
+)
+
+// checkpointLoop writes a checkpoint when something has become durable, at most
+// once an interval, and watches the disk's free space.
+func (s *Store) checkpointLoop(ctx context.Context) error {
+	tick := time.NewTicker(max(s.cfg.CheckpointInterval, 10*time.Millisecond))
+	defer tick.Stop()
+	written := s.durable.Load()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.failed:
+			return nil
+		case <-tick.C:
+		}
+		s.lookAtSpace()
+		if now := s.durable.Load(); now != written {
+			if err := s.writeCheckpoint(); err != nil {
+				s.fail(err)
+				s.wakeAll()
+				return nil
+			}
+			written = now
+		}
+	}
+}
+
+// writeCheckpoint writes a checkpoint of what is durable now.
+func (s *Store) writeCheckpoint() error {
+	s.checkpointing <- struct{}{}
+	defer func() { <-s.checkpointing }()
+	return s.checkpoint().write(s.cfg.Dir)
+}

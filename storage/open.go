@@ -1,0 +1,275 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sluicelog/sluice/internal/run"
+)
+
+// Open opens the store in cfg.Dir, which is made if it is missing. It reads
+// little: after a clean stop its time does not grow with the data, after a
+// crash it reads again what was written in the last moments.
+//
+// A directory that another process has is ErrLocked. One that belongs to
+// another node or cluster, that a newer version wrote, or that holds a log but
+// not whose, is refused. Data that is missing or damaged is no error but the
+// verdict LOSSY, with the reasons in the log.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, cfg)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	s.lock = lock
+	s.start()
+	return s, nil
+}
+
+// lockDir makes the directory and locks it for this process.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("data directory %s cannot be made: %w", dir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s cannot be written to: %w", dir, err)
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		if errors.Is(err, ErrLocked) {
+			return nil, fmt.Errorf("%w: %s", err, dir)
+		}
+		return nil, fmt.Errorf("data directory %s cannot be locked: %w", dir, err)
+	}
+	return f, nil
+}
+
+// open does the work of Open under the lock, and starts no goroutine of ours.
+func open(ctx context.Context, cfg Config) (*Store, error) {
+	s := &Store{
+		cfg: cfg, log: cfg.Logger, dbDir: filepath.Join(cfg.Dir, databaseName),
+		queue: newQueue(cfg.QueueMaxBytes), commits: make(chan *group),
+		failed: make(chan struct{}), closed: make(chan struct{}),
+		swept: make(chan struct{}), checkpointing: make(chan struct{}, 1),
+		partitions: map[PartitionID]*Partition{}, deleting: map[PartitionID]bool{},
+	}
+	s.full.Store(-1)
+	s.sweeper.init()
+	clean, err := s.identify()
+	if err != nil {
+		return nil, err
+	}
+	s.dbLog = &badgerLog{log: cfg.Logger}
+	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {
+		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
+	}
+	if err := s.load(ctx); err == nil {
+		err = s.decide(clean)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the log in %s: %w", s.dbDir, err),
+			s.db.Close())
+	}
+	s.engine = engine{
+		commit: commitTo(s.db),
+		free:   func() (int64, error) { return freeBytes(cfg.Dir) },
+	}
+	s.tasks = run.New(context.WithoutCancel(ctx), "storage")
+	return s, nil
+}
+
+// cleanMark is what the clean marker said.
+type cleanMark struct {
+	commit uint64
+	found  bool
+}
+
+// identify reads whose directory this is, makes it ours if it is new, and takes
+// the clean marker away, so that from here on only a whole Close makes the next
+// start CLEAN.
+func (s *Store) identify() (cleanMark, error) {
+	dir := s.cfg.Dir
+	m, found, err := readMeta(dir)
+	if err != nil {
+		return cleanMark{}, err
+	}
+	if !found {
+		if entries, err := os.ReadDir(s.dbDir); err == nil && len(entries) > 0 {
+			return cleanMark{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
+				"whose: put the file back, or move %s away to begin anew", dir, metaName, s.dbDir)
+		}
+		m = newMeta(s.cfg)
+		if err := m.write(dir); err != nil {
+			return cleanMark{}, err
+		}
+	}
+	if err := m.check(s.cfg); err != nil {
+		return cleanMark{}, err
+	}
+	if !m.Initialised {
+		// The first start did not come to its end, so nothing was answered.
+		if err := os.RemoveAll(s.dbDir); err != nil {
+			return cleanMark{}, err
+		}
+	}
+	s.meta = m
+	removed, err := removeEmptyFiles(s.dbDir)
+	if err != nil {
+		return cleanMark{}, err
+	}
+	if len(removed) > 0 {
+		s.log.Warn("removed empty files that a power cut left", "files", removed)
+	}
+	if err := os.MkdirAll(s.dbDir, 0o755); err != nil {
+		return cleanMark{}, err
+	}
+	commit, ok, err := takeClean(dir)
+	return cleanMark{commit, ok}, err
+}
+
+// load reads the small keys: the states of all partitions, their segments and
+// epochs, and what is being deleted.
+func (s *Store) load(ctx context.Context) error {
+	number, err := lookup(s.db, []byte{keyCommit})
+	if err != nil {
+		return err
+	}
+	if len(number) == 8 {
+		s.durable.Store(int64(binary.BigEndian.Uint64(number)))
+	}
+	s.db.SetDiscardTs(uint64(s.durable.Load()))
+	if err := s.clock.load(s.db); err != nil {
+		return err
+	}
+	states := map[PartitionID]*logState{}
+	err = s.each(ctx, keyState, func(id PartitionID, item *badger.Item) error {
+		return item.Value(func(v []byte) (err error) {
+			states[id], err = decodeState(v)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = s.each(ctx, keySegment, func(id PartitionID, item *badger.Item) error {
+		return item.Value(func(v []byte) error {
+			seg, err := decodeSegment(v)
+			if state := states[id]; err == nil && state != nil && seg.end > state.start {
+				state.sealed = append(state.sealed, seg)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = s.each(ctx, keyEpochs, func(id PartitionID, item *badger.Item) error {
+		return item.Value(func(v []byte) error {
+			epochs, err := decodeEpochs(v)
+			if state := states[id]; err == nil && state != nil {
+				state.epochs = epochs
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for id, state := range states {
+		p := newPartition(s, id, state)
+		p.producers = s.newProducers()
+		p.created.Store(true)
+		s.partitions[id] = p
+	}
+	return s.each(ctx, keyDeleted, func(id PartitionID, _ *badger.Item) error {
+		s.deleting[id] = true
+		return nil
+	})
+}
+
+// each calls fn for every key of a kind.
+func (s *Store) each(
+	ctx context.Context, kind byte, fn func(PartitionID, *badger.Item) error,
+) error {
+	prefix := []byte{kind}
+	return guarded(func() error {
+		return scan(s.db, prefix, prefix, func(item *badger.Item) (bool, error) {
+			id, err := parseID(item.Key())
+			if err == nil {
+				err = fn(id, item)
+			}
+			if err != nil {
+				return false, fmt.Errorf("key %x: %w", item.Key(), err)
+			}
+			return true, ctx.Err()
+		})
+	})
+}
+
+// decide reaches the verdict and keeps it, if it is one to be kept.
+func (s *Store) decide(clean cleanMark) error {
+	verdict, reasons := VerdictNew, findings(nil)
+	if s.meta.Initialised {
+		switch {
+		case clean.found && clean.commit == uint64(s.durable.Load()):
+			verdict = VerdictClean
+		default:
+			verdict = VerdictRecovered
+			if reasons = s.judge(s.db); len(reasons) > 0 {
+				verdict = VerdictLossy
+			}
+		}
+	}
+	log := s.log.With("dir", s.cfg.Dir, "verdict", string(verdict),
+		"partitions", len(s.partitions), "commit", s.durable.Load())
+	if verdict == VerdictLossy {
+		log.Error("the log has lost or damaged records that were acknowledged",
+			"reasons", reasons.String())
+	} else {
+		log.Info("log opened")
+	}
+	// A second crash must not make a NEW or LOSSY that nobody noted go away.
+	if s.meta.Verdict != "" && verdict != VerdictLossy {
+		verdict = s.meta.Verdict
+	}
+	if err := s.checkpoint().write(s.cfg.Dir); err != nil {
+		return err
+	}
+	s.meta.Verdict, s.meta.Initialised = "", true
+	if verdict == VerdictNew || verdict == VerdictLossy {
+		s.meta.Verdict = verdict
+	}
+	if err := s.meta.write(s.cfg.Dir); err != nil {
+		return err
+	}
+	s.meta.Verdict = verdict
+	return nil
+}
+
+// start runs the goroutines.
+func (s *Store) start() {
+	if err := advise(s.dbDir); err != nil {
+		s.log.Warn("cannot advise the kernel about mapped files", "error", err)
+	}
+	s.lookAtSpace()
+	s.tasks.Go("writer", s.writeLoop)
+	s.tasks.Go("commits", s.commitLoop)
+	s.tasks.Go("checkpoints", s.checkpointLoop)
+	s.tasks.Go("sweeper", s.sweepLoop)
+	s.tasks.Go("retention", s.retentionLoop)
+}

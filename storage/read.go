@@ -1,0 +1,241 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// ReadRequest says what to read.
+type ReadRequest struct {
+	// From is the first offset wanted; the batch that holds it comes whole.
+	From Offset
+	// UpTo ends the read, exclusive; a batch that reaches over it is left
+	// out. 0 stands for the end of the log, and more than that is cut to it.
+	UpTo Offset
+	// MaxBytes bounds the batches together, but one always comes.
+	MaxBytes int
+}
+
+// Chunk is a piece of a log.
+type Chunk struct {
+	// Batches are whole RecordBatches v2 in the order of their offsets. They
+	// are shared with other readers and must not be changed; they stay valid.
+	// The first may begin before the offset asked for.
+	Batches [][]byte
+	// NextOffset is where to read on. It is the offset asked for if there is
+	// nothing to read.
+	NextOffset Offset
+	// LogStart and End are those of the log when it was read.
+	LogStart, End Offset
+}
+
+// Read returns batches from an offset on, at once: at the end of the log it
+// returns none. Batches that come from disk have had their checksums verified.
+//
+// Errors: OFFSET_OUT_OF_RANGE with the range of the log, UNKNOWN_TOPIC_OR_
+// PARTITION, KAFKA_STORAGE_CORRUPT if a batch on the way is damaged or missing
+// and it is the first, KAFKA_STORAGE_ERROR, ErrClosed.
+func (p *Partition) Read(ctx context.Context, request ReadRequest) (Chunk, error) {
+	if err := p.usable(); err != nil {
+		return Chunk{}, err
+	}
+	state := p.state.Load()
+	if request.From < state.start || request.From > state.end {
+		return Chunk{}, outOfRange(request.From, state)
+	}
+	upTo := request.UpTo
+	if upTo <= 0 || upTo > state.end {
+		upTo = state.end
+	}
+	if request.From >= upTo {
+		return Chunk{NextOffset: request.From, LogStart: state.start, End: state.end}, nil
+	}
+	c, ok := p.readTail(request.From, upTo, request.MaxBytes)
+	if !ok {
+		var err error
+		if c, err = p.readDisk(ctx, request.From, upTo, request.MaxBytes); err != nil {
+			return Chunk{}, err
+		}
+	}
+	c.LogStart, c.End = state.start, state.end
+	return c, nil
+}
+
+// outOfRange returns OFFSET_OUT_OF_RANGE with what there is.
+func outOfRange(at Offset, state *logState) error {
+	return fault.OffsetOutOfRange.With("offset", at, "log_start_offset", state.start,
+		"high_watermark", state.end)
+}
+
+// readDisk reads batches that are not in memory any more.
+func (p *Partition) readDisk(ctx context.Context, from, upTo Offset, maxBytes int) (
+	Chunk, error,
+) {
+	c := Chunk{NextOffset: from}
+	var memory arena
+	size := 0
+	err := p.inspect(from, upTo, true, func(b *stored) (bool, error) {
+		if size += len(b.bytes); len(c.Batches) > 0 && size > maxBytes {
+			return false, nil
+		}
+		if Offset(b.header.NextOffset()) > upTo {
+			return false, nil
+		}
+		c.Batches = append(c.Batches, memory.copy(b.bytes, maxBytes-size))
+		c.NextOffset = Offset(b.header.NextOffset())
+		return size < maxBytes, ctx.Err()
+	})
+	if err != nil && len(c.Batches) == 0 {
+		return Chunk{}, err
+	}
+	if ctx.Err() != nil {
+		return Chunk{}, fmt.Errorf("reading %s: %w", p.id, ctx.Err())
+	}
+	return c, nil // damage further on is reported when it is the first thing asked for
+}
+
+// arena copies batches into few pieces of memory.
+type arena struct{ free []byte }
+
+// copy returns a copy of b; more is how many bytes may follow.
+func (a *arena) copy(b []byte, more int) []byte {
+	const blockMax = 256 << 10
+	if len(a.free) < len(b) {
+		a.free = make([]byte, max(len(b), min(len(b)+max(more, 0), blockMax)))
+	}
+	n := copy(a.free, b)
+	c := a.free[:n:n]
+	a.free = a.free[n:]
+	return c
+}
+
+// inspect walks through stored batches on behalf of a caller: from must be in
+// the log. What looks like damage is looked at twice, as a trim or a file that
+// is being rewritten may have come between.
+func (p *Partition) inspect(
+	from, upTo Offset, verify bool, fn func(*stored) (bool, error),
+) error {
+	if !p.store.readers.enter() {
+		return ErrClosed
+	}
+	defer p.store.readers.leave()
+	at := from
+	for attempt := 0; ; attempt++ {
+		err := p.walk(p.store.db, at, upTo, verify, func(b *stored) (bool, error) {
+			more, err := fn(b)
+			at = max(at, Offset(b.header.NextOffset()))
+			return more, err
+		})
+		if !errors.Is(err, errDamage) {
+			return err
+		}
+		if gone := p.usable(); gone != nil {
+			return gone
+		}
+		if state := p.state.Load(); at < state.start {
+			return outOfRange(at, state)
+		}
+		if attempt > 0 {
+			return p.damagedAt(at, err)
+		}
+	}
+}
+
+// stored is a batch on disk, valid during a call only.
+type stored struct {
+	header batch.Header
+	bytes  []byte
+}
+
+// walk calls fn for every batch that holds an offset of [from, upTo), in order,
+// until fn returns false or an error. It reads to a known end: a batch that is
+// missing, that does not follow the one before, or that is not what its key
+// says, is an error wrapping errDamage (rule S6). With verify, so is a wrong
+// checksum.
+func (p *Partition) walk(
+	db *badger.DB, from, upTo Offset, verify bool, fn func(*stored) (bool, error),
+) error {
+	if from >= upTo {
+		return nil
+	}
+	return guarded(func() error {
+		base, err := p.floor(db, from)
+		if err != nil {
+			return err
+		}
+		next, stop := base, false
+		prefix := partitionKey(keyBatch, p.id)
+		seek := offsetKey(keyBatch, p.id, base)
+		err = scan(db, prefix, seek, func(item *badger.Item) (bool, error) {
+			at, err := parseOffset(item.Key())
+			if err != nil || at != next {
+				return false, fmt.Errorf("%w: batch at %d follows the end of one at %d",
+					errDamage, at, next)
+			}
+			err = item.Value(func(value []byte) error {
+				b, err := parseStored(at, value, verify)
+				if err != nil {
+					return err
+				}
+				if next = Offset(b.header.NextOffset()); next <= from {
+					return fmt.Errorf("%w: batch at %d ends at %d, before %d",
+						errDamage, at, next, from)
+				}
+				more, err := fn(&b)
+				stop = !more
+				return err
+			})
+			return !stop && next < upTo, err
+		})
+		if err == nil && !stop && next < upTo {
+			err = fmt.Errorf("%w: the stored log ends at %d, before %d", errDamage, next, upTo)
+		}
+		return err
+	})
+}
+
+// parseStored checks that value is the batch of an offset.
+func parseStored(at Offset, value []byte, verify bool) (b stored, err error) {
+	b.bytes = value
+	if verify {
+		b.header, err = batch.Verify(value)
+	} else {
+		b.header, err = batch.ParseHeader(value)
+	}
+	switch {
+	case err != nil:
+		return b, fmt.Errorf("%w: batch at %d: %w", errDamage, at, err)
+	case b.header.Bytes() != len(value) || Offset(b.header.BaseOffset) != at:
+		return b, fmt.Errorf("%w: batch at %d says offset %d and %d bytes, there are %d",
+			errDamage, at, b.header.BaseOffset, b.header.Bytes(), len(value))
+	}
+	return b, nil
+}
+
+// floor returns the base offset of the last batch that begins at or before an
+// offset.
+func (p *Partition) floor(db *badger.DB, at Offset) (base Offset, err error) {
+	prefix := partitionKey(keyBatch, p.id)
+	key := offsetKey(keyBatch, p.id, at)
+	err = view(db, func(txn *badger.Txn) error {
+		// Readers mostly go on where a batch ended, which is where one begins.
+		if _, err := txn.Get(key); !errors.Is(err, badger.ErrKeyNotFound) {
+			base = at
+			return err
+		}
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
+		defer it.Close()
+		if it.Seek(key); !it.Valid() {
+			return fmt.Errorf("%w: no batch begins at or before %d", errDamage, at)
+		}
+		base, err = parseOffset(it.Item().Key())
+		return err
+	})
+	return base, err
+}

@@ -1,0 +1,207 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Retention is what one pass of CheckRetention did.
+type Retention struct {
+	// Moved counts the partitions whose log start moved.
+	Moved int
+	// Refused is set when the wall clock made a jump that time cannot have
+	// made, and nothing was removed by time. It says what was seen.
+	Refused string
+}
+
+// CheckRetention removes what the settings of each partition no longer keep:
+// whole segments, the oldest first. The store does so by itself every
+// Config.RetentionInterval. Partitions that were not configured since Open,
+// and those that are only compacted, lose nothing.
+//
+// Time is judged by the newest timestamp of a segment against the wall clock. A
+// clock that jumped would remove everything at once, so a pass that finds it
+// further ahead than Config.ClockJumpMax allows removes nothing by time and
+// says so; see TrustClock.
+func (s *Store) CheckRetention(ctx context.Context) (Retention, error) {
+	var r Retention
+	now := s.now()
+	save, refused := s.clock.judge(now, time.Now(), s.cfg.ClockJumpMax)
+	if refused != "" {
+		r.Refused = refused
+		s.log.Warn("the clock jumped; retention by time waits until it is trusted again",
+			"seen", refused)
+		now = noClock
+	}
+	if save {
+		if err := s.do(ctx, &op{kind: opClock, nowMs: now}); err != nil {
+			return r, err
+		}
+	}
+	for _, p := range s.all() {
+		if !p.configured.Load() || !p.retires(p.state.Load(), now) {
+			continue
+		}
+		was := p.Start()
+		o := &op{kind: opRetire, p: p, nowMs: now}
+		switch err := s.do(ctx, o); {
+		case err == nil && o.before > was:
+			r.Moved++
+			s.log.Info("retention moved a log start", "partition", p.id.String(),
+				"from", int64(was), "to", int64(o.before))
+		case err != nil && p.usable() == nil:
+			return r, fmt.Errorf("retention of %s: %w", p.id, err)
+		}
+	}
+	return r, nil
+}
+
+// TrustClock makes retention take the wall clock as it is, after a jump that
+// was right: a node that was off for long, or a clock that was set.
+func (s *Store) TrustClock() { s.clock.trust() }
+
+// noClock stands for a clock that is not trusted: nothing is old.
+const noClock = -1
+
+// retires reports whether retention would remove a segment.
+func (p *Partition) retires(state *logState, now int64) bool {
+	return retained(state, p.config.Load(), now) > state.start
+}
+
+// retained returns the log start that the settings leave: the end of the
+// newest segment that is to go, or the start as it is.
+func retained(state *logState, cfg *PartitionConfig, now int64) Offset {
+	start := state.start
+	if !cfg.CleanupPolicy.deletes() {
+		return start
+	}
+	total := state.bytes()
+	segments := state.segments()
+	for i, seg := range segments {
+		if seg.bytes == 0 {
+			break
+		}
+		active := i == len(segments)-1
+		old := cfg.RetentionMs >= 0 && now != noClock && seg.newest() < now-cfg.RetentionMs
+		big := cfg.RetentionBytes >= 0 && !active && total-seg.bytes >= cfg.RetentionBytes
+		if !old && !big {
+			break
+		}
+		total -= seg.bytes
+		start = max(start, seg.end)
+	}
+	return start
+}
+
+// newest returns the time by which a segment ages: its greatest timestamp, or
+// when it was begun if no record has one.
+func (g *segment) newest() int64 {
+	if g.maxTime < 0 {
+		return g.createdMs
+	}
+	return g.maxTime
+}
+
+// admitRetire applies retention within the group, on the newest state.
+func (s *Store) admitRetire(g *group, p *Partition, now int64) (Offset, error) {
+	start := retained(p.w.state, p.config.Load(), now)
+	if start <= p.w.state.start {
+		return p.w.state.start, nil
+	}
+	return s.admitTrim(g, p, start)
+}
+
+// retentionLoop runs the passes until the store closes.
+func (s *Store) retentionLoop(ctx context.Context) error {
+	if s.cfg.RetentionInterval == 0 {
+		return nil
+	}
+	tick := time.NewTicker(s.cfg.RetentionInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.failed:
+			return nil
+		case <-tick.C:
+		}
+		if _, err := s.CheckRetention(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("retention pass failed, trying again later", "error", err)
+		}
+	}
+}
+
+// retentionClock judges the wall clock from one retention pass to the next. It
+// is trusted while it runs about as fast as time does; over a restart only the
+// wall clock is known, so being off for longer than the allowance looks like a
+// jump too. A clock that jumped is trusted again once it has run evenly for as
+// long as the allowance.
+type retentionClock struct {
+	mu      sync.Mutex
+	wallMs  int64     // of the last trusted pass, 0 before the first ever
+	at      time.Time // of that pass in this process, or zero
+	jumpMs  int64     // wall clock when a jump was first seen, or 0
+	jumpAt  time.Time
+	trusted bool // by the operator, for the next pass
+}
+
+// load reads the clock of the last pass of an earlier run.
+func (c *retentionClock) load(db *badger.DB) error {
+	v, err := lookup(db, []byte{keyClock})
+	if err == nil && len(v) == 8 {
+		c.wallMs = int64(binary.BigEndian.Uint64(v))
+	}
+	return err
+}
+
+func (c *retentionClock) trust() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trusted = true
+}
+
+// judge takes the wall clock and the monotonic time of a pass. It returns
+// whether the wall clock is to be kept for the next run, and what is wrong with
+// it, if anything.
+func (c *retentionClock) judge(wallMs int64, at time.Time, jump time.Duration) (bool, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var passed time.Duration
+	if !c.at.IsZero() {
+		passed = at.Sub(c.at)
+	}
+	ahead := time.Duration(wallMs-c.wallMs)*time.Millisecond - passed
+	if c.wallMs == 0 || ahead <= jump || c.trusted || c.settled(wallMs, at, jump) {
+		c.wallMs, c.at, c.trusted, c.jumpMs = wallMs, at, false, 0
+		return true, ""
+	}
+	if c.jumpMs == 0 {
+		c.jumpMs, c.jumpAt = wallMs, at
+	}
+	return false, fmt.Sprintf("%s, %s ahead of %s", utc(wallMs), ahead.Round(time.Second),
+		utc(c.wallMs+passed.Milliseconds()))
+}
+
+// settled reports whether the clock has run evenly since the jump, for as long
+// as the allowance. One that jumps again starts over.
+func (c *retentionClock) settled(wallMs int64, at time.Time, jump time.Duration) bool {
+	if c.jumpMs == 0 {
+		return false
+	}
+	passed := at.Sub(c.jumpAt)
+	drift := time.Duration(wallMs-c.jumpMs)*time.Millisecond - passed
+	if drift.Abs() > time.Minute+passed/10 {
+		c.jumpMs, c.jumpAt = wallMs, at
+		return false
+	}
+	return passed >= jump
+}
+
+// utc writes milliseconds since 1970 for people.
+func utc(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }

@@ -1,0 +1,321 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// group is a set of changes that becomes durable in one commit. Every op of a
+// group is answered after it, those too that changed nothing: a repeated batch
+// or an expectation that failed is only true once what it saw is durable.
+type group struct {
+	ops     []*op
+	writes  []write
+	touched []*Partition
+	states  []*logState // of touched, as they are after the group; nil if deleted
+
+	batchBytes int   // of appended batches
+	memBytes   int64 // of the memtable
+}
+
+// stateWriteMax bounds what a partition's state takes of a memtable.
+const stateWriteMax = 512
+
+// holds reports whether the op fits into the group. An empty group holds
+// anything: a batch larger than a group goes alone.
+func (g *group) holds(o *op, cfg *Config) bool {
+	if len(g.ops) == 0 {
+		return true
+	}
+	need := int64(4 * stateWriteMax)
+	for _, w := range o.swept {
+		need += w.size()
+	}
+	if o.kind == opAppend {
+		need += write{key: make([]byte, offsetKeyBytes), value: o.batch}.size()
+	}
+	return g.batchBytes+len(o.batch) <= cfg.GroupMaxBytes &&
+		g.memBytes+need <= cfg.groupMemTableMax()
+}
+
+// add puts writes into the group.
+func (g *group) add(writes ...write) {
+	for _, w := range writes {
+		g.memBytes += w.size()
+	}
+	g.writes = append(g.writes, writes...)
+}
+
+// writeLoop is the writer: it forms groups out of what waits in the queue and
+// hands each one over as soon as the committing goroutine is free. Until then
+// the group grows. All decisions are made here, so the states in Partition.w
+// need no lock; they run ahead of what is durable by at most two groups.
+func (s *Store) writeLoop(context.Context) error {
+	defer close(s.commits)
+	var waiting, spent []*op
+	at, open := 0, true
+	g := &group{}
+	for {
+		if at == len(waiting) && open {
+			waiting, open = s.queue.take(spent)
+			spent, at = waiting, 0
+		}
+		for at < len(waiting) && g.holds(waiting[at], &s.cfg) {
+			s.admit(g, waiting[at])
+			at++
+		}
+		more := s.queue.ready
+		if at < len(waiting) {
+			more = nil // full: the group has to go first
+		}
+		var handover chan *group
+		if len(g.ops) > 0 {
+			handover = s.commits
+		} else if !open && at == len(waiting) {
+			return nil
+		}
+		select {
+		case handover <- g:
+			g = &group{}
+		case <-more:
+		}
+	}
+}
+
+// admit lets an op take effect in the group, or notes its error.
+func (s *Store) admit(g *group, o *op) {
+	if !o.stage.CompareAndSwap(opQueued, opTaken) {
+		s.queue.release(o)
+		return
+	}
+	g.ops = append(g.ops, o)
+	if o.p != nil && o.p.w.deleted && o.kind != opForget && o.kind != opSweep {
+		o.err = unknown(o.p.id)
+		return
+	}
+	switch o.kind {
+	case opAppend:
+		o.err = s.admitAppend(g, o)
+	case opCreate:
+		g.touch(o.p)
+	case opDelete:
+		g.touch(o.p)
+		g.states[slices.Index(g.touched, o.p)] = nil
+		o.p.w.deleted = true
+		g.add(write{partitionKey(keyState, o.p.id), nil},
+			write{partitionKey(keyDeleted, o.p.id), []byte{1}})
+	case opTrim:
+		o.before, o.err = s.admitTrim(g, o.p, o.before)
+	case opRetire:
+		o.before, o.err = s.admitRetire(g, o.p, o.nowMs)
+	case opSweep:
+		s.admitSweep(g, o)
+	case opForget:
+		g.add(o.swept...)
+	case opSnapshot:
+		s.snapshotProducers(g, o.p)
+	case opClock:
+		value := binary.BigEndian.AppendUint64(nil, uint64(o.nowMs))
+		g.add(write{[]byte{keyClock}, value})
+	}
+}
+
+// touch returns the partition's state for changing within the group.
+func (g *group) touch(p *Partition) *logState {
+	if p.w.group != g {
+		state := *p.w.state
+		p.w.state, p.w.group = &state, g
+		g.touched = append(g.touched, p)
+		g.states = append(g.states, p.w.state)
+		g.memBytes += stateWriteMax
+	}
+	return p.w.state
+}
+
+// admitAppend gives a batch its offset and adds it to the group.
+func (s *Store) admitAppend(g *group, o *op) error {
+	p, h := o.p, &o.header
+	state := p.w.state
+	now := s.now()
+	if err := s.checkSpace(len(o.batch)); err != nil {
+		return err
+	}
+	o.result.LogStart = state.start
+	repeated, err := p.checkProducer(h, now)
+	if err != nil {
+		return err
+	}
+	if repeated != nil {
+		o.repeats(repeated)
+		return nil
+	}
+	if want := o.request.ExpectedOffset; want != nil && *want != state.end {
+		return fault.OffsetMismatch.With("expected_offset", *want, "end_offset", state.end)
+	}
+	epoch := o.request.LeaderEpoch
+	if epoch < state.epoch() {
+		return fault.NotLeaderOrFollower.Because("leader epoch %d is past, the log is at %d",
+			epoch, state.epoch())
+	}
+	state = g.touch(p)
+	if epoch > state.epoch() {
+		state.epochs = append(state.epochs[:len(state.epochs):len(state.epochs)],
+			epochStart{epoch, state.end})
+		g.add(write{partitionKey(keyEpochs, p.id), encodeEpochs(state.epochs)})
+	}
+	if o.request.AppendTime {
+		batch.SetAppendTime(o.batch, now)
+		h.MaxTimestamp = now
+	}
+	base := state.end
+	batch.SetBaseOffset(o.batch, int64(base))
+	batch.SetLeaderEpoch(o.batch, int32(epoch))
+	h.BaseOffset, h.LeaderEpoch = int64(base), int32(epoch)
+	s.extend(g, p, state, o, now)
+	o.appended(now)
+	return nil
+}
+
+// extend adds the batch to the log, its segment, the time index and the
+// producers.
+func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64) {
+	h := &o.header
+	base, size := Offset(h.BaseOffset), int64(len(o.batch))
+	if state.active.full(p.config.Load(), size, h.MaxTimestamp, now) {
+		g.roll(p, state)
+	}
+	seg := &state.active
+	if seg.bytes == 0 {
+		seg.createdMs = now
+	}
+	if seg.firstTime < 0 {
+		seg.firstTime = h.MaxTimestamp
+	}
+	if h.MaxTimestamp > seg.maxTime {
+		seg.maxTime, seg.maxTimeAt = h.MaxTimestamp, base
+		if seg.unindexed >= s.cfg.TimeIndexBytes {
+			seg.unindexed = 0
+			at := binary.BigEndian.AppendUint64(nil, uint64(base))
+			g.add(write{timeKey(p.id, seg.base, h.MaxTimestamp), at})
+		}
+	}
+	seg.bytes += size
+	seg.unindexed += size
+	state.end = Offset(h.NextOffset())
+	g.batchBytes += len(o.batch)
+	g.add(write{offsetKey(keyBatch, p.id, base), o.batch})
+
+	if h.ProducerID < 0 {
+		return
+	}
+	p.producers.apply(h, base, now)
+	if state.producersFrom < 0 {
+		state.producersFrom = base
+	}
+	if p.w.unsaved += size; p.w.unsaved >= s.cfg.ProducerSnapshotBytes {
+		s.snapshotProducers(g, p)
+	}
+}
+
+// roll seals the active segment and begins the next one at the log's end.
+func (g *group) roll(p *Partition, state *logState) {
+	sealed := state.active
+	sealed.end = state.end
+	state.sealed = append(state.sealed[:len(state.sealed):len(state.sealed)], sealed)
+	state.active = newSegment(state.end)
+	g.add(write{offsetKey(keySegment, p.id, sealed.base), encodeSegment(sealed)})
+}
+
+// full reports whether a batch of size bytes that holds maxTime must begin a
+// new segment.
+func (g *segment) full(cfg *PartitionConfig, size, maxTime, now int64) bool {
+	if g.bytes == 0 {
+		return false
+	}
+	age := now - g.createdMs
+	if maxTime >= 0 && g.firstTime >= 0 {
+		age = maxTime - g.firstTime
+	}
+	return g.bytes+size > cfg.SegmentBytes || age > cfg.SegmentMs
+}
+
+// snapshotProducers writes the state of the partition's producers, if any of
+// it is not in a snapshot yet.
+func (s *Store) snapshotProducers(g *group, p *Partition) {
+	p.w.unsaved = 0
+	if p.w.deleted || p.w.state.producersFrom < 0 || !p.loaded.Load() {
+		return
+	}
+	state := g.touch(p)
+	p.producers.expire(s.now())
+	state.snapshotAt, state.producersFrom = state.end, -1
+	g.add(write{partitionKey(keyProducers, p.id), p.producers.encode()})
+}
+
+// checkSpace refuses appends while the disk is below the floor. It looks at
+// the disk every few megabytes; a background task does so every second.
+func (s *Store) checkSpace(size int) error {
+	const lookEvery = 8 << 20
+	if s.sinceFree += int64(size); s.sinceFree >= lookEvery {
+		s.sinceFree = 0
+		s.lookAtSpace()
+	}
+	if free := s.full.Load(); free >= 0 {
+		return fault.StorageFull.With("free_bytes", free, "floor_bytes",
+			s.cfg.FreeSpaceFloorBytes)
+	}
+	return nil
+}
+
+// lookAtSpace compares the free space with the floor.
+func (s *Store) lookAtSpace() {
+	free, err := s.engine.free()
+	if err != nil {
+		s.log.Warn("cannot tell the free disk space", "dir", s.cfg.Dir, "error", err)
+		return
+	}
+	if free >= s.cfg.FreeSpaceFloorBytes {
+		if s.full.Swap(-1) >= 0 {
+			s.log.Info("disk has room again, appends go on", "free_bytes", free)
+		}
+		return
+	}
+	if s.full.Swap(free) < 0 {
+		s.log.Error("disk is nearly full, appends are refused", "free_bytes", free,
+			"floor_bytes", s.cfg.FreeSpaceFloorBytes, "dir", s.cfg.Dir)
+	}
+}
+
+// do sends an op through the writer and waits for its answer.
+func (s *Store) do(ctx context.Context, o *op) error {
+	answer := make(chan error, 1)
+	o.done = func(_ *op, err error) { answer <- err }
+	if err := s.submit(o); err != nil {
+		return err
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	if o.stage.CompareAndSwap(opQueued, opWithdrawn) {
+		return fmt.Errorf("%w: %w", ErrWithdrawn, ctx.Err())
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+}
+
+// submit queues an op.
+func (s *Store) submit(o *op) error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if !s.queue.push(o) {
+		return ErrClosed
+	}
+	return nil
+}
