@@ -98,33 +98,42 @@ func (n Name) qualified(space string) string {
 // Type is a node of a schema. Recursive schemas are cycles of nodes: whoever
 // walks them stops at records already seen.
 type Type struct {
-	kind     Kind
-	isError  bool
-	hasDoc   bool
-	hasEnum  bool // an enum with a default symbol
-	name     Name
-	full     string // name.Full(), or the kind's name
-	doc      string
-	aliases  []Name
-	fields   []Field
-	byName   map[string]int // fields or symbols, first position first
-	symbols  []string
-	enumDef  string
-	size     int
-	elem     *Type   // of an array or a map
-	branches []*Type // of a union
-	props    []member
-	logical  Logical
+	*definition // of a named type; blank for any other
 
+	kind     Kind
+	full     string // the full name, or the kind's name
+	elem     *Type  // of an array or a map
+	branches []*Type
+	props    []member
+	meaning  *Logical
 	// width is the least number of bytes a value takes; 0 means that every
 	// value takes none.
 	width int64
+}
+
+// definition is what only records, enums and fixed have.
+type definition struct {
+	name    Name
+	isError bool
+	hasDoc  bool
+	hasEnum bool // an enum with a default symbol
 	// endless marks a record that holds itself in every value: there is none.
 	endless bool
+	doc     string
+	aliases []Name
+	fields  []Field
+	byName  map[string]int // positions of fields or symbols
+	symbols []string
+	enumDef string
+	size    int
 	// awaits is the full name that a forward reference waits for; such a
-	// node exists only while its schema is parsed.
+	// type exists only while its schema is parsed.
 	awaits string
 }
+
+// blank is the definition of types without a name, so that they can be asked
+// for fields or symbols.
+var blank = &definition{}
 
 // Field is a field of a record.
 type Field struct {
@@ -185,36 +194,25 @@ func (t *Type) Branches() []*Type { return t.branches }
 
 // Logical returns the type's logical type; its Name is empty if there is none
 // or if the attributes do not fit the type, in which case Avro ignores it.
-func (t *Type) Logical() Logical { return t.logical }
+func (t *Type) Logical() Logical {
+	if t.meaning == nil {
+		return Logical{}
+	}
+	return *t.meaning
+}
 
 // field returns the field called name, or nil.
 func (t *Type) field(name string) *Field {
-	if t.byName != nil {
-		if i, ok := t.byName[name]; ok {
-			return &t.fields[i]
-		}
-		return nil
-	}
-	for i := range t.fields {
-		if t.fields[i].name == name {
-			return &t.fields[i]
-		}
+	if i, ok := t.byName[name]; ok {
+		return &t.fields[i]
 	}
 	return nil
 }
 
 // symbol returns the position of a symbol, or -1.
 func (t *Type) symbol(name string) int {
-	if t.byName != nil {
-		if i, ok := t.byName[name]; ok {
-			return i
-		}
-		return -1
-	}
-	for i, s := range t.symbols {
-		if s == name {
-			return i
-		}
+	if i, ok := t.byName[name]; ok {
+		return i
 	}
 	return -1
 }

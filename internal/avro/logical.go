@@ -32,7 +32,10 @@ var backing = map[string][]Kind{
 // logicalOf returns the logical type that a type's attributes declare. An
 // unknown or misplaced one is no error: it is ignored (Avro 1.12
 // specification, "Logical Types").
-func logicalOf(t *Type) Logical {
+func logicalOf(t *Type) *Logical {
+	if len(t.props) == 0 {
+		return nil
+	}
 	name := ""
 	if v := propOf(t.props, "logicalType"); v != nil && v.kind == isText {
 		name = v.text
@@ -44,18 +47,18 @@ func logicalOf(t *Type) Logical {
 	switch {
 	case !fits, name == "uuid" && t.kind == Fixed && t.size != 16,
 		name == "duration" && t.size != 12:
-		return Logical{}
+		return nil
 	case name == "decimal":
 		return decimalOf(t)
 	}
-	return Logical{Name: name}
+	return &Logical{Name: name}
 }
 
-func decimalOf(t *Type) Logical {
+func decimalOf(t *Type) *Logical {
 	l := Logical{Name: "decimal"}
 	precision, scale := propOf(t.props, "precision"), propOf(t.props, "scale")
 	if precision == nil || precision.kind != isInt || scale != nil && scale.kind != isInt {
-		return Logical{}
+		return nil
 	}
 	l.Precision = int(precision.integer)
 	if scale != nil {
@@ -66,9 +69,9 @@ func decimalOf(t *Type) Logical {
 		most = int(math.Floor(math.Log10(2) * float64(8*t.size-1)))
 	}
 	if l.Precision <= 0 || l.Precision > most || l.Scale < 0 || l.Scale > l.Precision {
-		return Logical{}
+		return nil
 	}
-	return l
+	return &l
 }
 
 func propOf(props []member, key string) *value {

@@ -73,7 +73,7 @@ func (n *normalizer) typ(t *Type) {
 			return
 		}
 		n.raw(`{"type":"` + t.kind.String() + `"`)
-		n.logical(t.logical)
+		n.logical(t.Logical())
 		n.props(t.props)
 		n.raw("}")
 	}
@@ -93,7 +93,7 @@ func (n *normalizer) named(t *Type) {
 		n.texts("symbols", t.symbols)
 	case Fixed:
 		n.raw(`,"size":` + strconv.Itoa(t.size))
-		n.logical(t.logical)
+		n.logical(t.Logical())
 	case Record:
 		n.raw(`,"fields":[`)
 		for i := range t.fields {

@@ -120,21 +120,20 @@ func (p *parser) pointer() string {
 	return b.String()
 }
 
-func (p *parser) enter(key string)  { p.path = append(p.path, step{key: key}) }
-func (p *parser) enterItem(i int)   { p.path = append(p.path, step{index: i}) }
-func (p *parser) leave()            { p.path = p.path[:len(p.path)-1] }
-func quoted(v *value) string        { return clip(string(v.append(nil))) }
-func isPrimitive(name string) bool  { return primitives[name] != 0 }
-func primitiveType(kind Kind) *Type { return &plain[kind] }
+func (p *parser) enter(key string) { p.path = append(p.path, step{key: key}) }
+func (p *parser) enterItem(i int)  { p.path = append(p.path, step{index: i}) }
+func (p *parser) leave()           { p.path = p.path[:len(p.path)-1] }
+func quoted(v *value) string       { return clip(string(v.append(nil))) }
+func isPrimitive(name string) bool { return primitives[name] != 0 }
 
-// plain are the primitive types without properties, shared by all schemas.
-var plain = func() (types [Null + 1]Type) {
-	widths := map[Kind]int64{String: 1, Bytes: 1, Int: 1, Long: 1, Float: 4, Double: 8, Boolean: 1}
-	for name, kind := range primitives {
-		types[kind] = Type{kind: kind, full: name, width: widths[kind]}
-	}
-	return types
-}()
+// widths of the primitive types.
+var primitiveWidths = [...]int64{
+	String: 1, Bytes: 1, Int: 1, Long: 1, Float: 4, Double: 8, Boolean: 1, Null: 0}
+
+func primitiveType(kind Kind) *Type {
+	return &Type{definition: blank, kind: kind, full: kindNames[kind],
+		width: primitiveWidths[kind]}
+}
 
 // schema reads a schema inside a namespace. The path stands on it, also when
 // it fails.
@@ -175,13 +174,9 @@ func (p *parser) object(v *value, space string) (*Type, error) {
 	if !ok {
 		return p.find(name, space), nil
 	}
-	base := primitiveType(kind)
-	props := propsOf(v, typeReserved)
-	if len(props) == 0 {
-		return base, nil
-	}
-	t := &Type{kind: kind, full: name, width: base.width, props: props}
-	t.logical = logicalOf(t)
+	t := primitiveType(kind)
+	t.props = propsOf(v, typeReserved)
+	t.meaning = logicalOf(t)
 	return t, nil
 }
 
@@ -201,7 +196,7 @@ func (p *parser) find(name, space string) *Type {
 	if t := p.table[name]; t != nil {
 		return t
 	}
-	t := &Type{kind: Record, full: full, awaits: full}
+	t := &Type{definition: &definition{awaits: full}, kind: Record, full: full}
 	p.waiting[t] = p.pointer()
 	return t
 }
@@ -211,7 +206,8 @@ func (p *parser) union(v *value, space string) (*Type, error) {
 		return nil, p.over("a union of %d branches; at most %d are allowed",
 			len(v.items), p.limits.BranchCount)
 	}
-	t := &Type{kind: Union, full: "union", width: 1, branches: make([]*Type, len(v.items))}
+	t := &Type{definition: blank, kind: Union, full: "union", width: 1,
+		branches: make([]*Type, len(v.items))}
 	for i := range v.items {
 		p.enterItem(i)
 		branch, err := p.schema(&v.items[i], space)
@@ -254,7 +250,7 @@ func (p *parser) holder(v *value, kind Kind, key, space string) (*Type, error) {
 		return nil, err
 	}
 	p.leave()
-	t := &Type{kind: kind, full: kind.String(), width: 1, elem: elem,
+	t := &Type{definition: blank, kind: kind, full: kind.String(), width: 1, elem: elem,
 		props: propsOf(v, typeReserved)}
 	p.holders = append(p.holders, t)
 	return t, nil
@@ -321,6 +317,6 @@ func (p *parser) fixed(v *value, space string) (*Type, error) {
 	t.size = int(size.integer)
 	t.width = size.integer
 	t.props = propsOf(v, typeReserved)
-	t.logical = logicalOf(t)
+	t.meaning = logicalOf(t)
 	return t, p.define(t, v)
 }

@@ -130,7 +130,7 @@ func (p *parser) named(v *value, kind Kind, space string) (*Type, error) {
 	if given, ok := v.textOf("namespace"); ok {
 		space = given
 	}
-	t := &Type{kind: kind, name: newName(text, space)}
+	t := &Type{definition: &definition{name: newName(text, space)}, kind: kind}
 	t.full = t.name.Full()
 	if err := p.check(t.name.Simple, "name"); err != nil {
 		return nil, err
