@@ -142,6 +142,18 @@ var (
 		Message: "The batch of {bytes} bytes is larger than the {limit} that {setting} allows.",
 		Hint:    "Send smaller batches, or raise max.message.bytes of the topic.",
 	})
+	MethodNotAllowed = row(Fault{
+		Reason: "METHOD_NOT_ALLOWED", Code: codes.Unimplemented,
+		HTTP: http.StatusMethodNotAllowed, ErrorCode: http.StatusMethodNotAllowed,
+		Message: "HTTP 405 Method Not Allowed",
+		Hint:    "The Allow header lists the methods that the path takes.",
+	})
+	NotAcceptable = row(Fault{
+		Reason: "NOT_ACCEPTABLE", Code: codes.InvalidArgument,
+		HTTP: http.StatusNotAcceptable, ErrorCode: http.StatusNotAcceptable,
+		Message: "HTTP 406 Not Acceptable",
+		Hint:    "The message lists the media types that the path answers with.",
+	})
 	NotController = row(Fault{
 		Reason: "NOT_CONTROLLER", Code: codes.Unavailable,
 		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
