@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sluicelog/sluice/internal/setting"
+)
+
+// Config says which cluster a node joins, and as what. Start from
+// DefaultConfig.
+type Config struct {
+	// DataDir is the node's data directory (--data-dir), created if it is not
+	// there. The cluster room keeps to its folder cluster: the node's identity,
+	// a lock file, and the embedded etcd.
+	DataDir string
+	// NodeID is unique in the cluster (--node-id), 0 to 2147483647. Default 0.
+	NodeID int32
+	// Rack names the node's failure domain (--rack), at most 255 bytes; empty
+	// for none.
+	Rack string
+	// AdvertiseGRPC and AdvertiseHTTP are the host:port that other nodes and
+	// clients dial (--advertise-grpc, --advertise-http). Either may be empty
+	// until Cluster.Advertise gives it.
+	AdvertiseGRPC, AdvertiseHTTP string
+
+	// Endpoints are the URLs or host:port of an external etcd
+	// (--etcd-endpoints). Empty: the node runs its own inside DataDir.
+	Endpoints []string
+	// Prefix begins every key (--etcd-prefix). Default /sluice.
+	Prefix string
+	// Username and Password log in to an external etcd (--etcd-username,
+	// --etcd-password).
+	Username, Password string
+	// CA, Cert and Key are PEM files for TLS to an external etcd (--etcd-ca,
+	// --etcd-cert, --etcd-key). Cert and Key belong together.
+	CA, Cert, Key string
+
+	// Static holds broker settings by name (--set), the lowest layer above the
+	// defaults.
+	Static map[string]string
+
+	// StartTimeout bounds Start. Default 60 s.
+	StartTimeout time.Duration
+	// RequestTimeout bounds each read or write of the metadata that has no
+	// earlier deadline. Default 5 s.
+	RequestTimeout time.Duration
+	// LeaseTime is how long the cluster takes the node for alive after it was
+	// last heard of, 2 s to 5 min in whole seconds. Default 9 s.
+	LeaseTime time.Duration
+
+	// Logger takes what the room and etcd have to say. Default slog.Default.
+	Logger *slog.Logger
+}
+
+// DefaultConfig returns a single node with its own etcd in ./sluice-data.
+func DefaultConfig() Config {
+	return Config{
+		DataDir:        "./sluice-data",
+		Prefix:         "/sluice",
+		StartTimeout:   time.Minute,
+		RequestTimeout: 5 * time.Second,
+		LeaseTime:      9 * time.Second,
+		Logger:         slog.Default(),
+	}
+}
+
+const (
+	rackBytesMax     = 255
+	leaseTimeMin     = 2 * time.Second
+	leaseTimeMax     = 5 * time.Minute
+	endpointCountMax = 64
+)
+
+var prefixPattern = regexp.MustCompile(`^(/[a-zA-Z0-9._-]+)+$`)
+
+// Validate reports everything that is wrong, each line naming the flag. It
+// reads no file but those of --etcd-ca, --etcd-cert and --etcd-key.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--"+flag+": "+format, args...))
+	}
+	if c.DataDir == "" {
+		bad("data-dir", "it is empty; name a directory")
+	}
+	if c.NodeID < 0 {
+		bad("node-id", "it is %d; 0 to %d are possible", c.NodeID, math.MaxInt32)
+	}
+	if len(c.Rack) > rackBytesMax || !utf8.ValidString(c.Rack) ||
+		strings.ContainsFunc(c.Rack, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		bad("rack", "%.40q is no name of at most %d printable bytes", c.Rack, rackBytesMax)
+	}
+	errs = append(errs, checkAddress("advertise-grpc", c.AdvertiseGRPC),
+		checkAddress("advertise-http", c.AdvertiseHTTP))
+	errs = append(errs, c.validateEtcd()...)
+	for _, name := range slices.Sorted(maps.Keys(c.Static)) {
+		if err := setting.Check(setting.ScopeBroker, name, c.Static[name]); err != nil {
+			bad("set", "%w", err)
+		}
+	}
+	if c.StartTimeout <= 0 || c.RequestTimeout <= 0 {
+		errs = append(errs, errors.New("cluster: the timeouts must be positive"))
+	}
+	if c.LeaseTime < leaseTimeMin || c.LeaseTime > leaseTimeMax || c.LeaseTime%time.Second != 0 {
+		errs = append(errs, fmt.Errorf("cluster: a lease time of %v is not in whole seconds "+
+			"from %v to %v", c.LeaseTime, leaseTimeMin, leaseTimeMax))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateEtcd() []error {
+	var errs []error
+	bad := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--"+flag+": "+format, args...))
+	}
+	if len(c.Endpoints) > endpointCountMax {
+		bad("etcd-endpoints", "%d are too many, at most %d", len(c.Endpoints), endpointCountMax)
+	}
+	for _, endpoint := range c.Endpoints {
+		if !isEndpoint(endpoint) {
+			bad("etcd-endpoints", "%q is neither host:port nor an http, https or unix URL",
+				endpoint)
+		}
+	}
+	if !prefixPattern.MatchString(c.Prefix) || len(c.Prefix) > 512 {
+		bad("etcd-prefix", "%.40q is no path such as /sluice", c.Prefix)
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		bad("etcd-cert", "it needs --etcd-key and the other way round")
+	}
+	if c.Username == "" && c.Password != "" {
+		bad("etcd-password", "it needs --etcd-username")
+	}
+	if len(c.Endpoints) == 0 && (c.Username != "" || c.CA != "" || c.Cert != "") {
+		bad("etcd-endpoints", "--etcd-username, --etcd-ca and --etcd-cert are for an external "+
+			"etcd; say where it is")
+	}
+	for flag, path := range map[string]string{
+		"etcd-ca": c.CA, "etcd-cert": c.Cert, "etcd-key": c.Key,
+	} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(path); err != nil {
+			bad(flag, "%w", err)
+		}
+	}
+	return errs
+}
+
+func checkAddress(flag, address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" {
+		return fmt.Errorf("--%s: %q is not host:port", flag, address)
+	}
+	return nil
+}
+
+func isEndpoint(endpoint string) bool {
+	if !strings.Contains(endpoint, "://") {
+		return checkAddress("", endpoint) == nil && endpoint != ""
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return u.Port() != "" && u.Hostname() != ""
+	case "unix", "unixs":
+		return u.Host+u.Path != ""
+	}
+	return false
+}

@@ -1,0 +1,265 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/pkg/v3/featuregate"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.uber.org/zap"
+)
+
+// backend is the etcd that a cluster's metadata is in: a client, and the server
+// behind it where that is the node's own.
+type backend struct {
+	client *clientv3.Client
+	server *embed.Etcd // nil: external
+	fatal  chan error  // what etcd gave up for, at most one
+}
+
+// openBackend starts the node's own etcd, or connects to an external one.
+func openBackend(ctx context.Context, cfg Config, h *home) (*backend, error) {
+	if len(cfg.Endpoints) == 0 {
+		b := &backend{fatal: make(chan error, 1)}
+		return b, b.start(ctx, filepath.Join(h.path, "etcd"), cfg.Logger)
+	}
+	return dialExternal(ctx, cfg)
+}
+
+// walSegment makes etcd preallocate 4 MiB instead of 64 for each file of its
+// write-ahead log. It is a variable of the etcd package, hence set once.
+var walSegment = sync.OnceFunc(func() { wal.SegmentSizeBytes = 4 << 20 })
+
+const (
+	embeddedName     = "sluice"
+	tickMillis       = 20 // of a single member, with no network between
+	electionMillis   = 100
+	quotaBytes       = 2 << 30
+	compactRevisions = "1000"
+	snapshotCount    = 10_000
+	walFileCount     = 5
+	defragMegabytes  = 256
+	txnOpCountMax    = 128 // etcd's default; an external one may have it too
+	corruptionGates  = "InitialCorruptCheck=true,CompactHashCheck=true"
+)
+
+// embeddedConfig is a single member without any listener: the node reaches it
+// through memory, and nothing else does.
+func embeddedConfig(dir string, log *zap.Logger) (*embed.Config, error) {
+	c := embed.NewConfig()
+	c.Dir = dir
+	c.Name = embeddedName
+	c.ListenPeerUrls, c.ListenClientUrls = nil, nil
+	c.AdvertiseClientUrls = nil
+	// The member must have an address; it becomes a real one when it gets
+	// peers.
+	address := url.URL{Scheme: "http", Host: "localhost:0"}
+	c.AdvertisePeerUrls = []url.URL{address}
+	c.InitialCluster = embeddedName + "=" + address.String()
+	c.EnableGRPCGateway = false
+	c.TickMs, c.ElectionMs = tickMillis, electionMillis
+	c.SnapshotCount = snapshotCount
+	c.MaxWalFiles = walFileCount
+	c.MaxTxnOps = txnOpCountMax
+	c.QuotaBackendBytes = quotaBytes
+	c.AutoCompactionMode = embed.CompactorModeRevision
+	c.AutoCompactionRetention = compactRevisions
+	c.BootstrapDefragThresholdMegabytes = defragMegabytes
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	gate, ok := c.ServerFeatureGate.(featuregate.MutableFeatureGate)
+	if !ok {
+		return nil, errors.New("etcd's feature gates cannot be set")
+	}
+	return c, gate.Set(corruptionGates)
+}
+
+// start starts the node's own etcd and returns once it serves. After an error
+// the process must end: etcd's files may stay open.
+func (b *backend) start(ctx context.Context, dir string, log *slog.Logger) error {
+	walSegment()
+	if err := checkDatabase(filepath.Join(dir, "member", "snap", "db")); err != nil {
+		return fmt.Errorf("the etcd in %s does not start: %w", dir, err)
+	}
+	cfg, err := embeddedConfig(dir, etcdLogger(log, b.giveUp))
+	if err != nil {
+		return err
+	}
+	started := make(chan error, 1)
+	var server *embed.Etcd
+	go func() {
+		defer func() { // etcd's own cleaning up after a fatal error panics, too
+			if reason := recover(); reason != nil {
+				b.giveUp(fmt.Errorf("%v", reason))
+			}
+		}()
+		var err error
+		server, err = embed.StartEtcd(cfg)
+		started <- err
+	}()
+	select {
+	case err = <-started:
+		b.server = server
+	case err = <-b.fatal:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		go func() { // it may never come to that, and the process is about to end
+			if <-started == nil {
+				server.Close()
+			}
+		}()
+	}
+	if err != nil {
+		return fmt.Errorf("the etcd in %s does not start: %w", dir, err)
+	}
+	if err := b.awaitReady(ctx); err != nil {
+		b.server.Server.HardStop()
+		b.server.Close()
+		return fmt.Errorf("the etcd in %s does not become ready: %w", dir, err)
+	}
+	b.client = v3client.New(b.server.Server)
+	return nil
+}
+
+// giveUp keeps the first reason for which etcd would have ended the process.
+func (b *backend) giveUp(err error) {
+	select {
+	case b.fatal <- err:
+	default:
+	}
+}
+
+// checkDatabase opens etcd's database as a reader, if it is there. Etcd itself
+// waits without end for one that is locked.
+func checkDatabase(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	db, err := bbolt.Open(path, identityMode, &bbolt.Options{
+		ReadOnly: true, Timeout: time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("its database %s cannot be opened: %w", path, err)
+	}
+	return db.Close()
+}
+
+func (b *backend) awaitReady(ctx context.Context) error {
+	select {
+	case <-b.server.Server.ReadyNotify():
+		return nil
+	case <-b.server.Server.StopNotify():
+		return errors.New("it stopped")
+	case err := <-b.server.Err():
+		return err
+	case err := <-b.fatal:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// watch returns once the node's own etcd has stopped, or ctx is done.
+func (b *backend) watch(ctx context.Context) error {
+	if b.server == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	select {
+	case <-b.server.Server.StopNotify():
+		return errors.New("the embedded etcd stopped")
+	case err := <-b.server.Err():
+		return fmt.Errorf("the embedded etcd stopped: %w", err)
+	case err := <-b.fatal:
+		b.giveUp(err) // close must know, too
+		return fmt.Errorf("the embedded etcd gave up: %w", err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+const (
+	dialTimeout      = 5 * time.Second
+	keepaliveTime    = 2 * time.Second
+	keepaliveTimeout = 3 * time.Second
+)
+
+// dialExternal connects to an external etcd, and makes sure that a member
+// answers: the client itself connects lazily.
+func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
+	where := "--etcd-endpoints " + strings.Join(cfg.Endpoints, ",")
+	etcd := clientv3.Config{
+		Endpoints: cfg.Endpoints, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: dialTimeout, DialKeepAliveTime: keepaliveTime,
+		DialKeepAliveTimeout: keepaliveTimeout, Logger: etcdLogger(cfg.Logger, func(error) {}),
+	}
+	if cfg.CA != "" || cfg.Cert != "" {
+		tls, err := transport.TLSInfo{
+			TrustedCAFile: cfg.CA, CertFile: cfg.Cert, KeyFile: cfg.Key,
+		}.ClientConfig()
+		if err != nil {
+			return nil, fmt.Errorf("--etcd-ca, --etcd-cert, --etcd-key: %w", err)
+		}
+		etcd.TLS = tls
+	}
+	client, err := clientv3.New(etcd)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	var failures []error
+	for _, endpoint := range cfg.Endpoints {
+		probe, cancel := context.WithTimeout(ctx, dialTimeout)
+		_, err := client.Status(probe, endpoint)
+		cancel()
+		if err == nil {
+			return &backend{client: client}, nil
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", endpoint, err))
+	}
+	_ = client.Close()
+	return nil, fmt.Errorf("%s: no member answers: %w", where, errors.Join(failures...))
+}
+
+// closeTimeout bounds the stop of an etcd that has given up: some of its
+// goroutines may wait for one that has ended.
+const closeTimeout = 2 * time.Second
+
+// close ends the client, and the node's own etcd.
+func (b *backend) close() error {
+	err := b.client.Close()
+	if b.server == nil {
+		return err
+	}
+	// The client of an embedded etcd only says that its context is done.
+	select {
+	case <-b.fatal:
+	default:
+		b.server.Close()
+		return nil
+	}
+	closed := make(chan struct{})
+	go func() {
+		b.server.Close()
+		close(closed)
+	}()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// member is the node's own life in the cluster (rules B): it registers once,
+// which gives it a broker epoch, and then keeps a lease alive that all others
+// see it by.
+type member struct {
+	store *store
+	feed  *feed
+	log   *slog.Logger
+	id    int32
+	dirID UUID
+	ttl   time.Duration
+
+	epoch int64 // the broker epoch; fixed by register
+
+	mu       sync.Mutex
+	lease    clientv3.LeaseID
+	deadline time.Time  // past it the node is fenced (B2)
+	live     liveRecord // as it stands in etcd
+	liveMod  int64
+}
+
+// leaseMargin is how much earlier than etcd the node itself believes that its
+// lease is over (B2).
+const leaseMargin = 1500 * time.Millisecond
+
+const registerAttemptCount = 10
+
+// register announces this start of the node. An old lease of the same data
+// directory is ended at once: the lock on the directory proves that its holder
+// is gone. That of another directory must expire first.
+func (m *member) register(ctx context.Context) error {
+	m.live.Version, m.live.Incarnation, m.live.State = recordVersion, newID(), BrokerRunning
+	for range registerAttemptCount {
+		epoch, _, err := get[epochRecord](ctx, m.store, keyEpoch(m.id))
+		if err != nil {
+			return err
+		}
+		if err := m.clear(ctx, epoch); err != nil {
+			return err
+		}
+		if err = m.claim(ctx, epoch.mod); !errors.Is(err, errConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("--node-id %d: another node keeps registering under it", m.id)
+}
+
+// clear makes sure that no earlier start of the node counts as alive.
+func (m *member) clear(ctx context.Context, epoch entry[epochRecord]) error {
+	live, lease, err := get[liveRecord](ctx, m.store, keyLive(m.id))
+	if err != nil || live.mod == 0 {
+		return err
+	}
+	if epoch.record.DirID == m.dirID {
+		return m.store.revoke(ctx, lease)
+	}
+	m.log.Info("waiting for an earlier node of this id to expire", "node", m.id,
+		"address", live.record.GRPC)
+	wait, cancel := context.WithTimeoutCause(ctx, m.ttl+leaseMarginOthers, errIDInUse)
+	defer cancel()
+	_, err = m.feed.until(wait, func(s *Snapshot) bool { return s.nodes[m.id].live.mod == 0 })
+	if errors.Is(err, errIDInUse) {
+		return fmt.Errorf("--node-id %d is in use by the node at %q with another data "+
+			"directory: choose another id, or stop that node", m.id, live.record.GRPC)
+	}
+	return err
+}
+
+// leaseMarginOthers is how much later than its time a lease may expire.
+const leaseMarginOthers = 2 * time.Second
+
+var errIDInUse = errors.New("the node id is in use")
+
+// claim writes epoch and live under a new lease.
+func (m *member) claim(ctx context.Context, epochMod int64) error {
+	sent := time.Now()
+	lease, err := m.store.grant(ctx, m.ttl)
+	if err != nil {
+		return err
+	}
+	record := epochRecord{
+		Version: recordVersion, Incarnation: m.live.Incarnation, DirID: m.dirID,
+	}
+	revision, err := m.store.commit(ctx,
+		[]guard{m.store.unchanged(keyEpoch(m.id), epochMod), m.store.absent(keyLive(m.id))},
+		m.store.put(keyEpoch(m.id), record),
+		m.store.putLeased(keyLive(m.id), m.live, lease))
+	if err != nil {
+		return errors.Join(err, m.store.revoke(ctx, lease))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch, m.lease, m.liveMod = revision, lease, revision
+	m.deadline = sent.Add(m.ttl - leaseMargin)
+	return nil
+}
+
+// keep keeps the lease alive until ctx is done. It returns an error if another
+// node has taken over the id: this one must stop.
+func (m *member) keep(ctx context.Context) error {
+	troubled := false
+	for {
+		if err := pause(ctx, m.ttl/3); err != nil {
+			return err
+		}
+		err := m.renew(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errTakenOver):
+			return err
+		case err != nil:
+			m.log.Warn("the node's lease is not renewed", "error", err, "fenced", m.fenced())
+			troubled = true
+		case troubled:
+			m.log.Info("the node's lease is renewed again")
+			troubled = false
+		}
+	}
+}
+
+var errTakenOver = errors.New("another node registered under this node's id")
+
+// renew keeps the lease alive, or replaces it if it is gone.
+func (m *member) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(m.ttl/3, time.Second))
+	defer cancel()
+	m.mu.Lock()
+	lease := m.lease
+	m.mu.Unlock()
+	sent := time.Now()
+	err := m.store.renew(ctx, lease)
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return m.rejoin(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deadline = sent.Add(m.ttl - leaseMargin)
+	return nil
+}
+
+// rejoin gets a new lease for the same broker epoch.
+func (m *member) rejoin(ctx context.Context) error {
+	sent := time.Now()
+	lease, err := m.store.grant(ctx, m.ttl)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	live := m.live
+	m.mu.Unlock()
+	revision, err := m.store.commit(ctx,
+		[]guard{m.store.unchanged(keyEpoch(m.id), m.epoch), m.store.absent(keyLive(m.id))},
+		m.store.putLeased(keyLive(m.id), live, lease))
+	if err != nil {
+		return errors.Join(m.explain(ctx, err), m.store.revoke(ctx, lease))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lease, m.liveMod = lease, revision
+	m.deadline = sent.Add(m.ttl - leaseMargin)
+	return nil
+}
+
+// explain tells a conflict with another node of the same id from one that
+// passes.
+func (m *member) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, errConflict) {
+		return err
+	}
+	epoch, _, readErr := get[epochRecord](ctx, m.store, keyEpoch(m.id))
+	if readErr == nil && epoch.mod != m.epoch {
+		return fmt.Errorf("node %d: %w", m.id, errTakenOver)
+	}
+	return err
+}
+
+// update changes what the others see of the node, and returns the revision.
+func (m *member) update(ctx context.Context, change func(*liveRecord)) (int64, error) {
+	m.mu.Lock()
+	live, mod, lease := m.live, m.liveMod, m.lease
+	m.mu.Unlock()
+	change(&live)
+	revision, err := m.store.commit(ctx,
+		[]guard{
+			m.store.unchanged(keyEpoch(m.id), m.epoch), m.store.unchanged(keyLive(m.id), mod),
+		},
+		m.store.putLeased(keyLive(m.id), live, lease))
+	if err != nil {
+		return 0, m.explain(ctx, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live, m.liveMod = live, revision
+	return revision, nil
+}
+
+// fenced reports whether the lease may be over as far as the node can tell
+// (B3).
+func (m *member) fenced() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !time.Now().Before(m.deadline)
+}
+
+// leave ends the lease: the node is gone for all others at once.
+func (m *member) leave(ctx context.Context) error {
+	m.mu.Lock()
+	lease := m.lease
+	m.mu.Unlock()
+	if lease == 0 {
+		return nil
+	}
+	return m.store.revoke(ctx, lease)
+}

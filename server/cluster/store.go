@@ -1,0 +1,214 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// store reads and writes keys below the root of a cluster. Every write is one
+// transaction with guards (M).
+type store struct {
+	client  *clientv3.Client
+	root    string // ends in a slash
+	timeout time.Duration
+}
+
+// guard is a condition that must hold for a write to happen.
+type guard = clientv3.Cmp
+
+// write is a put or a delete.
+type write = clientv3.Op
+
+// absent holds while a key is not there.
+func (s *store) absent(key string) guard {
+	return clientv3.Compare(clientv3.CreateRevision(s.root+key), "=", 0)
+}
+
+// unchanged holds while the last change of a key was at a revision; 0 says that
+// it is not there.
+func (s *store) unchanged(key string, mod int64) guard {
+	return clientv3.Compare(clientv3.ModRevision(s.root+key), "=", mod)
+}
+
+// created holds while a key is the one that was created at a revision.
+func (s *store) created(key string, revision int64) guard {
+	return clientv3.Compare(clientv3.CreateRevision(s.root+key), "=", revision)
+}
+
+func (s *store) put(key string, record any) write {
+	return clientv3.OpPut(s.root+key, encode(record))
+}
+
+// putLeased writes a key that goes when the lease goes.
+func (s *store) putLeased(key string, record any, lease clientv3.LeaseID) write {
+	return clientv3.OpPut(s.root+key, encode(record), clientv3.WithLease(lease))
+}
+
+func (s *store) remove(key string) write { return clientv3.OpDelete(s.root + key) }
+
+func (s *store) removeAll(prefix string) write {
+	return clientv3.OpDelete(s.root+prefix, clientv3.WithPrefix())
+}
+
+// errConflict says that a guard did not hold: nothing was written.
+var errConflict = errors.New("the metadata changed meanwhile")
+
+// commit writes all or nothing, and returns the revision of the write. The
+// error is errConflict if a guard did not hold. Any other error leaves open
+// whether the write happened, or will happen (M2).
+func (s *store) commit(ctx context.Context, guards []guard, writes ...write) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.Txn(ctx).If(guards...).Then(writes...).Commit()
+	if err != nil {
+		return 0, translate(ctx, err)
+	}
+	if !answer.Succeeded {
+		return answer.Header.Revision, errConflict
+	}
+	return answer.Header.Revision, nil
+}
+
+// get reads one key, linearisably. An entry with mod 0 is not there.
+func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.LeaseID, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	var e entry[R]
+	answer, err := s.client.Get(ctx, s.root+key)
+	if err != nil {
+		return e, 0, translate(ctx, err)
+	}
+	if len(answer.Kvs) == 0 {
+		return e, 0, nil
+	}
+	kv := answer.Kvs[0]
+	if err := apply(&e, s.eventOf(kv)); err != nil {
+		return e, 0, err
+	}
+	return e, clientv3.LeaseID(kv.Lease), nil
+}
+
+func (s *store) eventOf(kv *mvccpb.KeyValue) event {
+	value := kv.Value
+	if value == nil {
+		value = []byte{} // only a delete has no value
+	}
+	return event{
+		key: string(kv.Key[len(s.root):]), value: value,
+		mod: kv.ModRevision, create: kv.CreateRevision,
+	}
+}
+
+const pageCount = 1000
+
+// list reads every key below the root as of one revision.
+func (s *store) list(ctx context.Context) ([]event, int64, error) {
+	var events []event
+	var revision int64
+	end := clientv3.GetPrefixRangeEnd(s.root)
+	for key := s.root; ; {
+		page, cancel := context.WithTimeout(ctx, s.timeout)
+		answer, err := s.client.Get(page, key, clientv3.WithRange(end),
+			clientv3.WithLimit(pageCount), clientv3.WithRev(revision))
+		if err != nil {
+			err = translate(page, err)
+		}
+		cancel()
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = answer.Header.Revision
+		}
+		for _, kv := range answer.Kvs {
+			events = append(events, s.eventOf(kv))
+			key = string(kv.Key) + "\x00"
+		}
+		if !answer.More {
+			return events, revision, nil
+		}
+	}
+}
+
+// watch calls seen with the changes from a revision on, all of one revision at
+// once, in order. It returns an error when the watch breaks;
+// rpctypes.ErrCompacted says that older revisions are gone.
+func (s *store) watch(
+	ctx context.Context, from int64, seen func([]event, int64) error,
+) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	changes := s.client.Watch(ctx, s.root, clientv3.WithPrefix(), clientv3.WithRev(from))
+	for answer := range changes {
+		if err := answer.Err(); err != nil {
+			return err
+		}
+		events := make([]event, 0, len(answer.Events))
+		for _, e := range answer.Events {
+			change := s.eventOf(e.Kv)
+			if e.Type == clientv3.EventTypeDelete {
+				change.value = nil
+			}
+			events = append(events, change)
+		}
+		if err := seen(events, answer.Header.Revision); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errors.New("the watch ended")
+}
+
+// grant makes a lease.
+func (s *store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.Grant(ctx, int64(math.Ceil(ttl.Seconds())))
+	if err != nil {
+		return 0, translate(ctx, err)
+	}
+	return answer.ID, nil
+}
+
+// revoke ends a lease; one that is gone already is fine.
+func (s *store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.client.Revoke(ctx, lease)
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return translate(ctx, err)
+	}
+	return nil
+}
+
+// renew keeps a lease alive. It returns rpctypes.ErrLeaseNotFound if it is
+// gone.
+func (s *store) renew(ctx context.Context, lease clientv3.LeaseID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.client.KeepAliveOnce(ctx, lease)
+	return err
+}
+
+// translate gives what etcd says a row of the catalogue. ctx is the one of the
+// request.
+func translate(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("asking etcd: %w", context.Canceled)
+	case ctx.Err() != nil || errors.Is(err, rpctypes.ErrTimeout):
+		return fault.RequestTimedOut.Wrap(fmt.Errorf("asking etcd: %w", err))
+	}
+	return fault.BrokerNotAvailable.Wrap(fmt.Errorf("asking etcd: %w", err))
+}
