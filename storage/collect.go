@@ -49,6 +49,9 @@ func (s *Store) collect(ctx context.Context) error {
 // collectFiles rewrites value log files while one is worth it.
 func (s *Store) collectFiles(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if err := s.checkCollectable(); err != nil {
+			return err
+		}
 		err := guarded(func() error { return s.db.RunValueLogGC(collectRatio) })
 		if errors.Is(err, badger.ErrNoRewrite) || errors.Is(err, badger.ErrRejected) {
 			return nil

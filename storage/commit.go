@@ -10,7 +10,9 @@ import (
 // commitLoop makes groups durable, one after the other, publishes them and
 // answers their ops in order. After a failure it only answers.
 func (s *Store) commitLoop(context.Context) error {
+	s.idle <- 0
 	for g := range s.commits {
+		began := time.Now()
 		err := s.Err()
 		if err == nil {
 			if err = s.commit(g); err != nil {
@@ -21,7 +23,9 @@ func (s *Store) commitLoop(context.Context) error {
 		if err == nil {
 			s.publish(g)
 		}
+		took := time.Since(began)
 		s.answer(g, err)
+		s.idle <- took
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -64,6 +65,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, dbDir: filepath.Join(cfg.Dir, databaseName),
 		queue: newQueue(cfg.QueueMaxBytes), commits: make(chan *group),
+		idle:   make(chan time.Duration, 1),
 		failed: make(chan struct{}), closed: make(chan struct{}),
 		swept: make(chan struct{}), checkpointing: make(chan struct{}, 1),
 		partitions: map[PartitionID]*Partition{}, deleting: map[PartitionID]bool{},
@@ -192,7 +194,6 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	for id, state := range states {
 		p := newPartition(s, id, state)
-		p.producers = s.newProducers()
 		p.created.Store(true)
 		s.partitions[id] = p
 	}

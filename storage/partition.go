@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 
@@ -47,7 +46,9 @@ type writerState struct {
 }
 
 func newPartition(s *Store, id PartitionID, state *logState) *Partition {
-	p := &Partition{store: s, id: id, loading: make(chan struct{}, 1)}
+	p := &Partition{
+		store: s, id: id, producers: s.newProducers(), loading: make(chan struct{}, 1),
+	}
 	cfg := DefaultPartitionConfig()
 	p.config.Store(&cfg)
 	p.state.Store(state)
@@ -217,6 +218,3 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 	p.loaded.Store(true)
 	return nil
 }
-
-// noLimit stands for the end of the log in a read.
-const noLimit = Offset(math.MaxInt64)

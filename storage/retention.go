@@ -83,10 +83,10 @@ func retained(state *logState, cfg *PartitionConfig, now int64) Offset {
 	total := state.bytes()
 	segments := state.segments()
 	for i, seg := range segments {
-		if seg.bytes == 0 {
+		active := i == len(segments)-1
+		if active && seg.bytes == 0 {
 			break
 		}
-		active := i == len(segments)-1
 		old := cfg.RetentionMs >= 0 && now != noClock && seg.newest() < now-cfg.RetentionMs
 		big := cfg.RetentionBytes >= 0 && !active && total-seg.bytes >= cfg.RetentionBytes
 		if !old && !big {

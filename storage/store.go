@@ -48,7 +48,8 @@ type Store struct {
 	meta    meta // mu guards Verdict
 	queue   *queue
 	commits chan *group
-	tail    tail // owned by the committing goroutine
+	idle    chan time.Duration // what the last commit took, when it is done
+	tail    tail               // owned by the committing goroutine
 	tasks   *run.Group
 	readers gate
 	clock   retentionClock
@@ -164,12 +165,14 @@ func (s *Store) Create(ctx context.Context, id PartitionID, cfg PartitionConfig)
 		p, swept := s.partitions[id], s.swept
 		if p == nil && !s.deleting[id] {
 			p = newPartition(s, id, newLogState())
-			p.producers = s.newProducers()
 			s.partitions[id] = p
 		}
 		s.mu.Unlock()
 		if p != nil {
 			p.Configure(cfg)
+			if p.created.Load() {
+				return p, p.usable()
+			}
 			return p, s.do(ctx, &op{kind: opCreate, p: p})
 		}
 		select {
@@ -184,10 +187,10 @@ func (s *Store) Create(ctx context.Context, id PartitionID, cfg PartitionConfig)
 	}
 }
 
-// Delete removes a partition. Once it returns, the deletion is on disk; from
-// its start, readers and waiters get UNKNOWN_TOPIC_OR_PARTITION. The records
-// leave the disk in the background, also over a restart. Deleting a partition
-// that does not exist is UNKNOWN_TOPIC_OR_PARTITION.
+// Delete removes a partition. Once it returns, the deletion is on disk, and
+// everyone who reads, appends or waits gets UNKNOWN_TOPIC_OR_PARTITION. The
+// records leave the disk in the background, also over a restart. Deleting a
+// partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION.
 func (s *Store) Delete(ctx context.Context, id PartitionID) error {
 	p, ok := s.Partition(id)
 	if !ok {

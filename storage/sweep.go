@@ -115,7 +115,7 @@ func (s *Store) sweepBatches(ctx context.Context, p *Partition, state *logState)
 				return false, nil
 			}
 		}
-		last, lastSize, seen = at, item.EstimatedSize(), true
+		last, lastSize, seen = at, item.ValueSize(), true
 		return at < state.start, nil
 	})
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *Store) forget(ctx context.Context, p *Partition, prefix, end []byte) er
 				return false, nil
 			}
 			if prefix[0] == keyBatch {
-				s.sweeper.garbage += item.EstimatedSize()
+				s.sweeper.garbage += item.ValueSize()
 			}
 			o.swept = append(o.swept, write{item.KeyCopy(nil), nil})
 			return len(o.swept) < sweepKeysMax, nil

@@ -52,14 +52,16 @@ func (g *group) add(writes ...write) {
 }
 
 // writeLoop is the writer: it forms groups out of what waits in the queue and
-// hands each one over as soon as the committing goroutine is free. Until then
-// the group grows. All decisions are made here, so the states in Partition.w
-// need no lock; they run ahead of what is durable by at most two groups.
+// hands them over to the committing goroutine, one at a time. While one is
+// committed the next one grows. All decisions are made here, so the states in
+// Partition.w need no lock; they run ahead of what is durable by at most two
+// groups.
 func (s *Store) writeLoop(context.Context) error {
 	defer close(s.commits)
 	var waiting, spent []*op
 	at, open := 0, true
-	g := &group{}
+	g, pace := &group{}, newPace()
+	defer pace.timer.Stop()
 	for {
 		if at == len(waiting) && open {
 			waiting, open = s.queue.take(spent)
@@ -69,19 +71,25 @@ func (s *Store) writeLoop(context.Context) error {
 			s.admit(g, waiting[at])
 			at++
 		}
-		more := s.queue.ready
-		if at < len(waiting) {
-			more = nil // full: the group has to go first
+		full := at < len(waiting)
+		if pace.free && len(g.ops) > 0 && (full || !open || pace.due(len(g.ops))) {
+			pace.handOver(len(g.ops))
+			s.commits <- g
+			g = &group{}
+			continue
 		}
-		var handover chan *group
-		if len(g.ops) > 0 {
-			handover = s.commits
-		} else if !open && at == len(waiting) {
+		if !open && !full && len(g.ops) == 0 {
 			return nil
 		}
+		more := s.queue.ready
+		if full {
+			more = nil // the group has to go first
+		}
 		select {
-		case handover <- g:
-			g = &group{}
+		case took := <-s.idle:
+			pace.freed(took, len(g.ops))
+		case <-pace.timer.C:
+			pace.waited = true
 		case <-more:
 		}
 	}
