@@ -6,11 +6,16 @@ import "math"
 // whose fields have defaults can make it exponential.
 const defaultSteps = 1 << 20
 
+// defaultDepth bounds the nesting of what a default means: in a lenient schema
+// a record's default may need itself.
+const defaultDepth = 1_000
+
 // checker decides whether JSON values are valid defaults, by the rules of Avro
 // Java: the default of a union may be of any branch, a record's missing fields
 // take their own defaults, texts stand for bytes, fixed and enum alike.
 type checker struct {
 	steps *int // left
+	depth int
 	// open are the records that are not complete yet.
 	open map[*Type]bool
 	// unfinished names such a record that a default needed.
@@ -18,7 +23,9 @@ type checker struct {
 }
 
 func (c *checker) fits(t *Type, v *value) bool {
-	if *c.steps--; *c.steps <= 0 || v == nil {
+	c.depth++
+	defer func() { c.depth-- }()
+	if *c.steps--; *c.steps <= 0 || c.depth > defaultDepth || v == nil {
 		return false
 	}
 	switch t.kind {
