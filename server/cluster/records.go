@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -112,6 +114,37 @@ func decode[R any](key string, value []byte) (R, error) {
 		return record, fmt.Errorf("metadata key %.300q: %w", key, err)
 	}
 	return record, nil
+}
+
+// check reports what no writer of this version writes.
+func (r topicRecord) check(name string) error {
+	if err := CheckTopicName(name); err != nil {
+		return err
+	}
+	if r.PartitionCount < 1 {
+		return fmt.Errorf("a topic of %d partitions", r.PartitionCount)
+	}
+	return nil
+}
+
+// check reports what no writer of this version writes.
+func (r partitionRecord) check() error {
+	for i, node := range r.Replicas {
+		if node < 0 || slices.Contains(r.Replicas[:i], node) {
+			return fmt.Errorf("replicas %v", r.Replicas)
+		}
+	}
+	stranger := func(node int32) bool { return !slices.Contains(r.Replicas, node) }
+	switch {
+	case len(r.Replicas) == 0:
+		return errors.New("no replicas")
+	case r.Leader != NoLeader && stranger(r.Leader):
+		return fmt.Errorf("leader %d is none of the replicas %v", r.Leader, r.Replicas)
+	case slices.ContainsFunc(r.ISR, stranger) || slices.ContainsFunc(r.ELR, stranger):
+		return fmt.Errorf("in-sync %v and eligible %v of the replicas %v", r.ISR, r.ELR,
+			r.Replicas)
+	}
+	return nil
 }
 
 // Keys below the root of the cluster.

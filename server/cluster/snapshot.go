@@ -258,6 +258,11 @@ func (d *draft) applyTopic(name string, e event) error {
 	if err := apply(&topic, e); err != nil {
 		return err
 	}
+	if topic.mod != 0 {
+		if err := topic.record.check(name); err != nil {
+			return fmt.Errorf("metadata key %.300q: %w", e.key, err)
+		}
+	}
 	own(&d.ownMaps.names, &d.next.names)
 	if old, ok := d.next.names[name]; ok && (topic.mod == 0 || old != topic.record.ID) {
 		delete(d.next.names, name)
@@ -284,6 +289,9 @@ func (d *draft) applyPartition(rest string, e event) error {
 	var part entry[partitionRecord]
 	if err := apply(&part, e); err != nil {
 		return err
+	}
+	if err := part.record.check(); err != nil {
+		return fmt.Errorf("metadata key %.300q: %w", e.key, err)
 	}
 	d.touch(id).parts[partition] = part
 	return nil
