@@ -76,19 +76,30 @@ func (s *Store) valueLogBytes() (int64, error) {
 }
 
 // compact makes Badger meet the removed keys: it fills the memtable, so that it
-// is written out, and then merges all tables.
+// is written out, and then merges the newest tables with those below. While
+// there is nothing below, Badger only merges a handful of new tables at once,
+// so the first time takes as many rounds.
 func (s *Store) compact(ctx context.Context) error {
-	old, err := s.memTables()
-	if err != nil {
-		return err
+	const roundsMax = 8
+	for range roundsMax {
+		old, err := s.memTables()
+		if err != nil {
+			return err
+		}
+		if err := s.fillMemTable(ctx); err != nil {
+			return err
+		}
+		if err := s.flushed(ctx, old); err != nil {
+			return err
+		}
+		if err := guarded(func() error { return s.db.Flatten(1) }); err != nil {
+			return err
+		}
+		if s.db.Levels()[0].NumTables == 0 {
+			return nil
+		}
 	}
-	if err := s.fillMemTable(ctx); err != nil {
-		return err
-	}
-	if err := s.flushed(ctx, old); err != nil {
-		return err
-	}
-	return guarded(func() error { return s.db.Flatten(1) })
+	return nil
 }
 
 // fillMemTable writes as much as a memtable holds, and removes it again.

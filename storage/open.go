@@ -72,16 +72,20 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s.full.Store(-1)
 	s.sweeper.init()
-	clean, err := s.identify()
+	found, err := s.identify()
 	if err != nil {
 		return nil, err
+	}
+	if found.damage = saveLastValueLog(s.dbDir); found.damage != nil &&
+		!errors.Is(found.damage, errDamage) {
+		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, found.damage)
 	}
 	s.dbLog = &badgerLog{log: cfg.Logger}
 	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
 	}
 	if err := s.load(ctx); err == nil {
-		err = s.decide(clean)
+		err = s.decide(found)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the log in %s: %w", s.dbDir, err),
@@ -95,53 +99,54 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// cleanMark is what the clean marker said.
-type cleanMark struct {
-	commit uint64
-	found  bool
+// evidence is what was found before the database was opened.
+type evidence struct {
+	commit uint64 // in the clean marker
+	clean  bool   // there is one
+	damage error  // of the last value log file
 }
 
 // identify reads whose directory this is, makes it ours if it is new, and takes
 // the clean marker away, so that from here on only a whole Close makes the next
 // start CLEAN.
-func (s *Store) identify() (cleanMark, error) {
+func (s *Store) identify() (evidence, error) {
 	dir := s.cfg.Dir
 	m, found, err := readMeta(dir)
 	if err != nil {
-		return cleanMark{}, err
+		return evidence{}, err
 	}
 	if !found {
 		if entries, err := os.ReadDir(s.dbDir); err == nil && len(entries) > 0 {
-			return cleanMark{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
+			return evidence{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
 				"whose: put the file back, or move %s away to begin anew", dir, metaName, s.dbDir)
 		}
 		m = newMeta(s.cfg)
 		if err := m.write(dir); err != nil {
-			return cleanMark{}, err
+			return evidence{}, err
 		}
 	}
 	if err := m.check(s.cfg); err != nil {
-		return cleanMark{}, err
+		return evidence{}, err
 	}
 	if !m.Initialised {
 		// The first start did not come to its end, so nothing was answered.
 		if err := os.RemoveAll(s.dbDir); err != nil {
-			return cleanMark{}, err
+			return evidence{}, err
 		}
 	}
 	s.meta = m
 	removed, err := removeEmptyFiles(s.dbDir)
 	if err != nil {
-		return cleanMark{}, err
+		return evidence{}, err
 	}
 	if len(removed) > 0 {
 		s.log.Warn("removed empty files that a power cut left", "files", removed)
 	}
 	if err := os.MkdirAll(s.dbDir, 0o755); err != nil {
-		return cleanMark{}, err
+		return evidence{}, err
 	}
 	commit, ok, err := takeClean(dir)
-	return cleanMark{commit, ok}, err
+	return evidence{commit: commit, clean: ok}, err
 }
 
 // load reads the small keys: the states of all partitions, their segments and
@@ -223,17 +228,18 @@ func (s *Store) each(
 }
 
 // decide reaches the verdict and keeps it, if it is one to be kept.
-func (s *Store) decide(clean cleanMark) error {
+func (s *Store) decide(found evidence) error {
 	verdict, reasons := VerdictNew, findings(nil)
 	if s.meta.Initialised {
-		switch {
-		case clean.found && clean.commit == uint64(s.durable.Load()):
-			verdict = VerdictClean
-		default:
-			verdict = VerdictRecovered
-			if reasons = s.judge(s.db); len(reasons) > 0 {
-				verdict = VerdictLossy
-			}
+		verdict = VerdictClean
+		if !found.clean || found.commit != uint64(s.durable.Load()) {
+			verdict, reasons = VerdictRecovered, s.judge(s.db)
+		}
+		if found.damage != nil {
+			reasons.addf("%v", found.damage)
+		}
+		if len(reasons) > 0 {
+			verdict = VerdictLossy
 		}
 	}
 	log := s.log.With("dir", s.cfg.Dir, "verdict", string(verdict),

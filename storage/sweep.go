@@ -13,7 +13,8 @@ import (
 // log files that hold little else than removed batches.
 type sweeper struct {
 	work    chan struct{} // has a token when there may be something to do
-	garbage int64         // bytes removed and not yet seen to come back
+	busy    chan struct{} // has a token for whoever sweeps
+	garbage int64         // bytes removed and not yet seen to come back; the sweeping one's
 }
 
 // sweepKeysMax is how many keys one sweep removes, so that appends need not
@@ -21,7 +22,7 @@ type sweeper struct {
 const sweepKeysMax = 500
 
 func (w *sweeper) init() {
-	w.work = make(chan struct{}, 1)
+	w.work, w.busy = make(chan struct{}, 1), make(chan struct{}, 1)
 	w.work <- struct{}{} // what an earlier run left
 }
 
@@ -55,6 +56,8 @@ func (s *Store) sweepLoop(ctx context.Context) error {
 
 // sweep removes everything that is to go, and collects garbage after it.
 func (s *Store) sweep(ctx context.Context) error {
+	s.sweeper.busy <- struct{}{}
+	defer func() { <-s.sweeper.busy }()
 	for _, p := range s.all() {
 		if err := s.sweepPartition(ctx, p); err != nil {
 			return err

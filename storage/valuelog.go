@@ -2,14 +2,17 @@ package storage
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // checkCollectable verifies the value log file that Badger would rewrite next.
@@ -22,6 +25,9 @@ func (s *Store) checkCollectable() error {
 		return err
 	}
 	path := filepath.Join(s.dbDir, fmt.Sprintf("%06d.vlog", number))
+	if newest, err := newestValueLog(s.dbDir); err != nil || newest == path {
+		return err // it is being written, and Badger leaves it alone too
+	}
 	err = checkValueLog(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -43,12 +49,12 @@ func mostDiscarded(path string) (number uint64, err error) {
 	}
 	most := uint64(0)
 	for ; len(b) >= 16; b = b[16:] {
-		file, bytes := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+		file, garbage := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 		if file == 0 {
 			break
 		}
-		if bytes > most {
-			number, most = file, bytes
+		if garbage > most {
+			number, most = file, garbage
 		}
 	}
 	return number, nil
@@ -67,16 +73,120 @@ func checkValueLog(path string) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.Seek(valueLogHeader, io.SeekStart); err != nil {
-		return err
-	}
-	r := &entryReader{in: bufio.NewReaderSize(f, 256<<10), sum: crc32.New(castagnoli)}
-	for at := int64(valueLogHeader); ; at += r.count {
+	_, err = validEnd(f)
+	return err
+}
+
+// validEnd returns where the entries end that can be read from the start of a
+// value log file, and an error wrapping errDamage if that is not the end of the
+// file.
+func validEnd(f io.ReaderAt) (int64, error) {
+	at := int64(valueLogHeader)
+	r := newEntryReader(io.NewSectionReader(f, at, 1<<62))
+	for {
 		switch err := r.entry(); {
 		case err == io.EOF:
-			return nil
+			return at, nil
 		case err != nil:
-			return fmt.Errorf("%w: value log entry at byte %d: %w", errDamage, at, err)
+			return at, fmt.Errorf("%w: value log entry at byte %d: %w", errDamage, at, err)
+		}
+		at += r.count
+	}
+}
+
+// saveLastValueLog keeps Badger from cutting off acknowledged batches: at Open
+// it truncates the last value log file at the first entry that does not read
+// well. Behind a write that was cut short there is nothing, and the cut is
+// right; behind a flipped bit there are good entries. Then an empty file is put
+// after the damaged one, which is now not the last and stays as it is. The
+// error wraps errDamage in that case, and says what is damaged.
+func saveLastValueLog(dir string) error {
+	last, err := newestValueLog(dir)
+	if err != nil || last == "" {
+		return err
+	}
+	f, err := os.Open(last)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end, damage := validEnd(f)
+	if !errors.Is(damage, errDamage) {
+		return damage
+	}
+	found, err := entryAfter(f, end)
+	if err != nil || !found {
+		return err
+	}
+	var number int
+	if _, err := fmt.Sscanf(filepath.Base(last), "%d.vlog", &number); err != nil {
+		return fmt.Errorf("value log file %s: %w", last, err)
+	}
+	name := filepath.Join(dir, fmt.Sprintf("%06d.vlog", number+1))
+	if err := os.WriteFile(name, make([]byte, valueLogHeader), 0o600); err != nil {
+		return err
+	}
+	return errors.Join(fmt.Errorf("value log file %s: %w", last, damage), syncDir(dir))
+}
+
+// newestValueLog returns the path of the value log file with the highest number,
+// or "".
+func newestValueLog(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	newest := ""
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".vlog") && name > newest {
+			newest = name
+		}
+	}
+	if err != nil || newest == "" {
+		return "", err
+	}
+	return filepath.Join(dir, newest), nil
+}
+
+// entryAfter reports whether a value log file has a good entry with a batch
+// somewhere after a place.
+func entryAfter(f *os.File, place int64) (bool, error) {
+	const chunk, overlap = 1 << 20, 16
+	block := make([]byte, chunk+overlap)
+	for at := place + 1; ; at += chunk {
+		n, err := f.ReadAt(block, at)
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		for i := range entryStarts(block[:n]) {
+			in := io.NewSectionReader(f, at+int64(i), 1<<62)
+			if newEntryReader(in).entry() == nil {
+				return true, nil
+			}
+		}
+		if n < len(block) {
+			return false, nil
+		}
+	}
+}
+
+// entryStarts yields the places where the entry of a batch may begin, by what
+// precedes the partition in it: two flag bytes, the length of the key, that of
+// the value, no expiry, and the kind of the key.
+func entryStarts(b []byte) iter.Seq[int] {
+	const keyBytes = offsetKeyBytes + 8 // Badger adds a version
+	return func(yield func(int) bool) {
+		for at := 2; ; at++ {
+			next := bytes.IndexByte(b[min(at, len(b)):], keyBytes)
+			if next < 0 {
+				return
+			}
+			at += next
+			size, n := binary.Uvarint(b[at+1:])
+			kind := at + 1 + n + 1
+			if n <= 0 || size < valueThreshold || kind >= len(b) || b[kind] != keyBatch {
+				continue
+			}
+			if !yield(at - 2) {
+				return
+			}
 		}
 	}
 }
@@ -86,6 +196,10 @@ type entryReader struct {
 	in    *bufio.Reader
 	sum   hash.Hash32
 	count int64 // bytes of the entry so far
+}
+
+func newEntryReader(in io.Reader) *entryReader {
+	return &entryReader{in: bufio.NewReaderSize(in, 256<<10), sum: crc32.New(castagnoli)}
 }
 
 // ReadByte reads a byte of a header.

@@ -1,0 +1,204 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// flipBit changes one bit in the records of the batch at an offset, in the value
+// log file that holds it.
+func flipBit(t testing.TB, s *Store, at Offset) {
+	t.Helper()
+	key := offsetKey(keyBatch, testID(0), at)
+	names, err := filepath.Glob(filepath.Join(s.dbDir, "*.vlog"))
+	require.NoError(t, err)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		found := bytes.Index(b, key)
+		if found < 0 {
+			continue
+		}
+		place := found + len(key) + 8 + batch.HeaderBytes + 20
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte{b[place] ^ 4}, int64(place))
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		return
+	}
+	t.Fatalf("no value log file holds the batch at %d", at)
+}
+
+func TestAFlippedBitIsCorruptAndNotTheEnd(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.TailBytes = 0
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 10 {
+		appendTest(t, p, spec{size: 3000})
+	}
+	flipBit(t, s, 4)
+	read := func(p *Partition, from Offset) (Chunk, error) {
+		return p.Read(context.Background(), ReadRequest{From: from, MaxBytes: 1 << 20})
+	}
+	check := func(t *testing.T, p *Partition) {
+		c, err := read(p, 0)
+		require.NoError(t, err)
+		require.EqualValues(t, 4, c.NextOffset, "what is whole comes first")
+		_, err = read(p, 4)
+		require.ErrorIs(t, err, fault.CorruptLog)
+		e, _ := fault.Of(err)
+		require.Equal(t, "4", e.Value("offset"))
+		require.ErrorIs(t, p.Corrupt(), fault.CorruptLog)
+		c, err = read(p, 5)
+		require.NoError(t, err)
+		require.EqualValues(t, 10, c.NextOffset)
+	}
+	check(t, p)
+	t.Run("after a clean stop", func(t *testing.T) {
+		s = reopen(t, s)
+		require.Equal(t, VerdictLossy, s.Verdict())
+		check(t, partitionOf(t, s, 0))
+	})
+}
+
+func TestAWriteThatWasCutShortIsNoDamage(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 10 {
+		appendTest(t, p, spec{size: 3000})
+	}
+	cfg.Dir = copyDir(t, s.cfg.Dir)
+	path := filepath.Join(cfg.Dir, databaseName, "000001.vlog")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	end, _ := validEnd(f)
+	head := make([]byte, 1000)
+	_, err = f.ReadAt(head, valueLogHeader)
+	require.NoError(t, err)
+	_, err = f.WriteAt(head, end)
+	require.NoError(t, err)
+	c := openTest(t, cfg)
+	require.Equal(t, VerdictRecovered, c.Verdict())
+	require.Len(t, readAll(t, partitionOf(t, c, 0)), 10)
+}
+
+func TestDamageWrittenSinceTheCheckpointIsFoundAtStart(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.CheckpointInterval = 1 << 40
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 10 {
+		appendTest(t, p, spec{size: 3000})
+	}
+	flipBit(t, s, 4)
+	c := crashed(t, s)
+	require.Equal(t, VerdictLossy, c.Verdict())
+	require.ErrorIs(t, partitionOf(t, c, 0).Corrupt(), fault.CorruptLog)
+}
+
+func TestAMissingBatchIsCorruptAndNotTheEnd(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.TailBytes = 0
+	for name, gone := range map[string]Offset{"first": 0, "middle": 5, "last": 9} {
+		t.Run(name, func(t *testing.T) {
+			cfg := cfg
+			cfg.Dir = t.TempDir()
+			s := openTest(t, cfg)
+			p := createTest(t, s, 0)
+			for range 10 {
+				appendTest(t, p, spec{size: 300})
+			}
+			require.NoError(t, s.forget(context.Background(), p,
+				offsetKey(keyBatch, p.id, gone), nil))
+			_, err := p.Read(context.Background(), ReadRequest{From: gone, MaxBytes: 1 << 20})
+			require.ErrorIs(t, err, fault.CorruptLog)
+		})
+	}
+}
+
+func TestStoredBatchesMustBeWhatTheirKeySays(t *testing.T) {
+	good := spec{count: 2}.encode(t)
+	batch.SetBaseOffset(good, 7)
+	_, err := parseStored(7, good, true)
+	require.NoError(t, err)
+	for name, b := range map[string][]byte{
+		"nothing": nil, "cut": good[:len(good)-1], "long": append(good[:len(good):len(good)], 0),
+	} {
+		_, err := parseStored(7, b, false)
+		require.ErrorIs(t, err, errDamage, name)
+	}
+	_, err = parseStored(8, good, true)
+	require.ErrorIs(t, err, errDamage)
+}
+
+func TestPanicsInStoredFilesBecomeErrors(t *testing.T) {
+	for _, value := range []any{"text", os.ErrInvalid, bytes.ErrTooLarge} {
+		err := guarded(func() error { panic(value) })
+		require.ErrorIs(t, err, errDamage)
+	}
+	var none []byte
+	require.ErrorIs(t, guarded(func() error { _ = none[3]; return nil }), errDamage)
+}
+
+func FuzzStoredValues(f *testing.F) {
+	state := newLogState()
+	state.end, state.active.bytes = 99, 1234
+	f.Add(state.encode())
+	f.Add(encodeSegment(segment{base: 3, end: 9, bytes: 100, maxTime: -1}))
+	f.Add(encodeEpochs([]epochStart{{1, 0}, {4, 99}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := decodeState(b); err == nil {
+			again, err := decodeState(s.encode())
+			require.NoError(t, err)
+			require.Equal(t, s, again)
+		}
+		if g, err := decodeSegment(b); err == nil {
+			again, err := decodeSegment(encodeSegment(g))
+			require.NoError(t, err)
+			require.Equal(t, g, again)
+		}
+		if e, err := decodeEpochs(b); err == nil {
+			again, err := decodeEpochs(encodeEpochs(e))
+			require.NoError(t, err)
+			require.Equal(t, e, again)
+		}
+		if _, err := parseOffset(b); err == nil {
+			_, err = parseID(b)
+			require.NoError(t, err)
+		}
+	})
+}
+
+func TestValueLogFilesAreChecked(t *testing.T) {
+	s := openTest(t, testConfig(t.TempDir()))
+	p := createTest(t, s, 0)
+	for range 5 {
+		appendTest(t, p, spec{size: 3000})
+	}
+	require.NoError(t, s.Close())
+	path := filepath.Join(s.dbDir, "000001.vlog")
+	require.NoError(t, checkValueLog(path))
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for name, b := range map[string][]byte{
+		"cut":    whole[:len(whole)-1],
+		"header": whole[:valueLogHeader+3],
+		"bit":    append(append(whole[:5000:5000], whole[5000]^1), whole[5001:]...),
+		"zeros":  append(whole[:len(whole):len(whole)], 0, 0, 0, 0, 0, 0),
+	} {
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		require.ErrorIs(t, checkValueLog(path), errDamage, name)
+	}
+}
