@@ -1,0 +1,378 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/jsonscan"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+const (
+	// recordCountMax is the API's own limit on the records of a request. It is
+	// checked while reading, so that a body of braces cannot fill the memory.
+	recordCountMax = 10_000
+	// headerCountMax is the API's own limit on the headers of a record.
+	headerCountMax = 64
+)
+
+// pathError is an error at a place of a request, such as records[3].value.
+type pathError struct {
+	path string
+	err  error
+}
+
+// Error returns the place and what is wrong there.
+func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *pathError) Unwrap() error { return e.err }
+
+// within puts a place in front of that of an error.
+func within(path string, err error) error {
+	var inner *pathError
+	if errors.As(err, &inner) {
+		join := "."
+		if strings.HasPrefix(inner.path, "[") {
+			join = ""
+		}
+		return &pathError{path: path + join + inner.path, err: inner.err}
+	}
+	return &pathError{path: path, err: err}
+}
+
+// unknownField is the error of a name that an object does not have.
+type unknownField struct {
+	name  string
+	known string
+}
+
+// Error names the field and those that there are.
+func (e *unknownField) Error() string { return "unknown field; there are " + e.known }
+
+// asFault turns an error of reading into the fault that the caller sees.
+func asFault(err error) error {
+	var at *pathError
+	if _, ok := fault.Of(err); ok || err == nil {
+		return err
+	}
+	if errors.As(err, &at) {
+		return fault.InvalidRequest.With().At(at.path, at.err.Error())
+	}
+	return fault.InvalidRequest.Because("the body is not JSON: %s", err)
+}
+
+// fields reads an object whose names are known. Each names its bit, by which a
+// second occurrence is found; two spellings of one field share it.
+type fields struct {
+	bits  map[string]uint
+	known string
+}
+
+// fieldsOf makes the table of an object, from names in the order in which an
+// error lists them. A second spelling follows its first after a slash.
+func fieldsOf(names ...string) fields {
+	f := fields{bits: map[string]uint{}}
+	var first []string
+	for bit, spellings := range names {
+		for i, name := range strings.Split(spellings, "/") {
+			f.bits[name] = uint(bit)
+			if i == 0 {
+				first = append(first, name)
+			}
+		}
+	}
+	f.known = strings.Join(first, ", ")
+	return f
+}
+
+// read calls set for each member of the next object with the number of its
+// field; set must read the value. Members that are null are skipped, as in
+// protobuf's JSON mapping.
+func (f *fields) read(s *jsonscan.Scanner, set func(field uint) error) error {
+	if err := s.EnterObject(); err != nil {
+		return err
+	}
+	seen := uint(0)
+	for {
+		name, more, err := s.Key()
+		if !more || err != nil {
+			return err
+		}
+		bit, ok := f.bits[string(name)]
+		if !ok {
+			text := clip(string(name))
+			return within(text, &unknownField{name: text, known: f.known})
+		}
+		if seen&(1<<bit) != 0 {
+			return within(string(name), errors.New("occurs twice"))
+		}
+		seen |= 1 << bit
+		if s.Kind() == jsonscan.Null {
+			err = s.Null()
+		} else {
+			err = set(bit)
+		}
+		if err != nil {
+			return within(f.name(bit), err)
+		}
+	}
+}
+
+// name returns the first spelling of a field.
+func (f *fields) name(bit uint) string {
+	return strings.Split(f.known, ", ")[bit]
+}
+
+var produceFields = fieldsOf("records", "record_batch/recordBatch", "partition", "acks",
+	"compression", "producer_id/producerId", "producer_epoch/producerEpoch",
+	"base_sequence/baseSequence", "expected_offset/expectedOffset", "timeout", "topic")
+
+// decodeProduce reads the body of POST /v1/topics/{topic}/records. The message
+// shares nothing with the text.
+func decodeProduce(text []byte, m *sluicev1.ProduceRequest) error {
+	s := jsonscan.New(text)
+	records := newRecordReader(s, len(text), &nativeRecords)
+	err := produceFields.read(s, func(field uint) (err error) {
+		switch field {
+		case 0:
+			m.Records, err = records.list()
+		case 1:
+			m.RecordBatch, err = s.Base64([]byte{})
+		case 2:
+			m.Partition, err = int32Of(s)
+		case 3:
+			m.Acks, err = enumOf[sluicev1.Acks](s)
+		case 4:
+			m.Compression, err = enumOf[sluicev1.Compression](s)
+		case 5:
+			m.ProducerId, err = int64Of(s)
+		case 6:
+			m.ProducerEpoch, err = int32Of(s)
+		case 7:
+			m.BaseSequence, err = int32Of(s)
+		case 8:
+			m.ExpectedOffset, err = int64Of(s)
+		case 9:
+			m.Timeout, err = durationOf(s)
+		case 10:
+			var topic []byte
+			topic, err = s.Text()
+			m.Topic = string(topic)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.End()
+}
+
+// recordShape is how a surface writes a record.
+type recordShape struct {
+	record    fields // key, value, headers, partition, timestamp
+	header    fields // name, value
+	timestamp func(s *jsonscan.Scanner) (*timestamppb.Timestamp, error)
+}
+
+var nativeRecords = recordShape{
+	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
+	header:    fieldsOf("name", "value"),
+	timestamp: timestampOf,
+}
+
+// recordReader reads records whose keys and values are base64. They share one
+// array, which is large enough for all that the text can hold.
+type recordReader struct {
+	s     *jsonscan.Scanner
+	shape *recordShape
+	bytes []byte
+	slab  []sluicev1.ProduceRecord
+}
+
+func newRecordReader(s *jsonscan.Scanner, textBytes int, shape *recordShape) *recordReader {
+	return &recordReader{s: s, shape: shape, bytes: make([]byte, 0, textBytes/4*3+3)}
+}
+
+// list reads an array of records.
+func (d *recordReader) list() ([]*sluicev1.ProduceRecord, error) {
+	if err := d.s.EnterArray(); err != nil {
+		return nil, err
+	}
+	records := make([]*sluicev1.ProduceRecord, 0, 8)
+	for {
+		more, err := d.s.Element()
+		if !more || err != nil {
+			return records, err
+		}
+		if len(records) == recordCountMax {
+			return nil, fault.RequestTooLarge.With("limit", recordCountMax, "setting",
+				"records of one request")
+		}
+		if len(d.slab) == 0 {
+			d.slab = make([]sluicev1.ProduceRecord, min(max(len(records), 8), 256))
+		}
+		record := &d.slab[0]
+		d.slab = d.slab[1:]
+		if err := d.record(record); err != nil {
+			return nil, within("["+strconv.Itoa(len(records))+"]", err)
+		}
+		records = append(records, record)
+	}
+}
+
+// record reads one record.
+func (d *recordReader) record(m *sluicev1.ProduceRecord) error {
+	return d.shape.record.read(d.s, func(field uint) (err error) {
+		switch field {
+		case 0:
+			m.Key, err = d.base64()
+		case 1:
+			m.Value, err = d.base64()
+		case 2:
+			m.Headers, err = d.headers()
+		case 3:
+			m.Partition, err = int32Of(d.s)
+		case 4:
+			m.Timestamp, err = d.shape.timestamp(d.s)
+		}
+		return err
+	})
+}
+
+// base64 reads bytes into the shared array. Empty is not nil.
+func (d *recordReader) base64() ([]byte, error) {
+	start := len(d.bytes)
+	grown, err := d.s.Base64(d.bytes)
+	if err != nil {
+		return nil, err
+	}
+	d.bytes = grown
+	return grown[start:len(grown):len(grown)], nil
+}
+
+func (d *recordReader) headers() ([]*sluicev1.Header, error) {
+	if err := d.s.EnterArray(); err != nil {
+		return nil, err
+	}
+	var headers []*sluicev1.Header
+	for {
+		more, err := d.s.Element()
+		if !more || err != nil {
+			return headers, err
+		}
+		if len(headers) == headerCountMax {
+			return nil, fmt.Errorf("more than %d headers", headerCountMax)
+		}
+		header := &sluicev1.Header{}
+		named := false
+		err = d.shape.header.read(d.s, func(field uint) (err error) {
+			if field == 1 {
+				header.Value, err = d.base64()
+				return err
+			}
+			name, err := d.s.Text()
+			header.Name, named = string(name), true
+			return err
+		})
+		if err == nil && !named {
+			err = within(d.shape.header.name(0), errors.New("required"))
+		}
+		if err != nil {
+			return nil, within("["+strconv.Itoa(len(headers))+"]", err)
+		}
+		headers = append(headers, header)
+	}
+}
+
+func int32Of(s *jsonscan.Scanner) (*int32, error) {
+	value, err := s.Int(32)
+	narrow := int32(value)
+	return &narrow, err
+}
+
+func int64Of(s *jsonscan.Scanner) (*int64, error) {
+	value, err := s.Int(64)
+	return &value, err
+}
+
+// enumOf reads an enum by name or number.
+func enumOf[E interface {
+	~int32
+	Descriptor() protoreflect.EnumDescriptor
+}](s *jsonscan.Scanner) (E, error) {
+	var zero E
+	values := zero.Descriptor().Values()
+	if s.Kind() == jsonscan.Number {
+		number, err := s.Int(32)
+		if err == nil && values.ByNumber(protoreflect.EnumNumber(number)) == nil {
+			err = fmt.Errorf("%d is none of its numbers", number)
+		}
+		return E(number), err
+	}
+	text, err := s.Text()
+	if err != nil {
+		return zero, err
+	}
+	value := values.ByName(protoreflect.Name(text))
+	if value == nil {
+		var names []string
+		for i := range values.Len() {
+			names = append(names, string(values.Get(i).Name()))
+		}
+		return zero, fmt.Errorf("%q is none of %s", clip(string(text)),
+			strings.Join(names[1:], ", "))
+	}
+	return E(value.Number()), nil
+}
+
+// timestampOf reads an RFC 3339 time.
+func timestampOf(s *jsonscan.Scanner) (*timestamppb.Timestamp, error) {
+	text, err := s.Text()
+	if err != nil {
+		return nil, err
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(text))
+	if err != nil || bytes.IndexByte(text, ',') >= 0 {
+		return nil, fmt.Errorf("%q is no RFC 3339 time such as 2026-01-01T00:00:00Z",
+			clip(string(text)))
+	}
+	stamp := timestamppb.New(at)
+	return stamp, stamp.CheckValid()
+}
+
+// millisecondsOf reads a time in milliseconds since 1970.
+func millisecondsOf(s *jsonscan.Scanner) (*timestamppb.Timestamp, error) {
+	value, err := s.Int(64)
+	if err != nil {
+		return nil, err
+	}
+	stamp := timestamppb.New(time.UnixMilli(value))
+	if !stamp.IsValid() {
+		return nil, fmt.Errorf("%d milliseconds are no time of the years 1 to 9999", value)
+	}
+	return stamp, nil
+}
+
+// durationOf reads a span such as 1.5s or 500ms.
+func durationOf(s *jsonscan.Scanner) (*durationpb.Duration, error) {
+	text, err := s.Text()
+	if err != nil {
+		return nil, err
+	}
+	span, err := time.ParseDuration(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%q is no duration such as 30s or 500ms", clip(string(text)))
+	}
+	return durationpb.New(span), nil
+}

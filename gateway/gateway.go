@@ -1,0 +1,209 @@
+// Package gateway speaks HTTP for the broker: the native API under /v1, the
+// Confluent REST Proxy's v2 surface, live streams, the documentation pages and
+// the health checks. It reaches the broker through gRPC's client interface
+// only, so that authentication, quotas and metrics happen there, once.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/sluicelog/sluice/internal/fault"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// Config says what a gateway stands in front of.
+type Config struct {
+	// Conn carries every call to the broker. Required.
+	Conn grpc.ClientConnInterface
+	// Ready returns nil while the node can serve, and the reason while it
+	// cannot; GET /readyz answers with it. Nil: always ready.
+	Ready func() error
+	// Metrics answers GET /metrics. Nil: not here (404).
+	Metrics http.Handler
+	// Docs holds openapi.json and openapi.yaml at its top, which the
+	// documentation pages show. Nil: no document and no pages (404).
+	Docs fs.FS
+	// Limits bounds what callers can use up. The zero value is DefaultLimits.
+	Limits Limits
+	// Logger takes what callers are not told. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Gateway is the HTTP front of a broker: an http.Handler that may be used
+// concurrently. Serve puts it on a listener.
+type Gateway struct {
+	config Config
+	limits Limits
+	log    *slog.Logger
+
+	routes   []*route
+	streams  sluicev1.LogServiceClient
+	topics   sluicev1.TopicServiceClient
+	configs  sluicev1.ConfigServiceClient
+	clusters sluicev1.ClusterServiceClient
+
+	requests    atomic.Int64  // in progress
+	streamCount atomic.Int64  // live streams in progress
+	bodyBytes   atomic.Int64  // held of the bodies of requests in progress
+	stopping    chan struct{} // closed when no new work is welcome
+	stopped     atomic.Bool
+}
+
+// New returns a gateway in front of config.Conn. It starts nothing.
+func New(config Config) (*Gateway, error) {
+	if config.Conn == nil {
+		return nil, errors.New("gateway: Config.Conn is nil")
+	}
+	if config.Limits == (Limits{}) {
+		config.Limits = DefaultLimits()
+	}
+	if err := config.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		config: config, limits: config.Limits, log: config.Logger,
+		streams:  sluicev1.NewLogServiceClient(config.Conn),
+		topics:   sluicev1.NewTopicServiceClient(config.Conn),
+		configs:  sluicev1.NewConfigServiceClient(config.Conn),
+		clusters: sluicev1.NewClusterServiceClient(config.Conn),
+		stopping: make(chan struct{}),
+	}
+	native, err := g.native()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g.addNative(native)
+	g.addHealth()
+	return g, nil
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{id: requestID(r.Header)}
+	header := w.Header()
+	header.Set("X-Request-Id", c.id)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	out := &response{ResponseWriter: w, encoding: acceptedEncoding(r.Header), limits: &g.limits}
+	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	defer out.finish()
+	defer g.recover(out, r)
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // net/http drops the body itself
+		c.head = true
+	}
+	g.route(out, r)
+}
+
+// recover answers a request whose handler panicked.
+func (g *Gateway) recover(w *response, r *http.Request) {
+	reason := recover()
+	switch {
+	case reason == nil:
+	case reason == http.ErrAbortHandler:
+		panic(reason)
+	default:
+		g.log.ErrorContext(r.Context(), "a handler panicked", "request_id", callOf(r).id,
+			"panic", reason, "stack", string(debug.Stack()))
+		if w.wrote {
+			panic(http.ErrAbortHandler) // the answer cannot be completed
+		}
+		g.fail(w, r, fault.UnknownServerError)
+	}
+}
+
+// enter counts a request or a stream in, or returns the error of too many.
+func enter(count *atomic.Int64, limit int64, setting string) (leave func(), err error) {
+	if count.Add(1) > limit {
+		count.Add(-1)
+		return nil, fault.ThrottlingQuotaExceeded.With("limit", limit, "setting", setting)
+	}
+	return func() { count.Add(-1) }, nil
+}
+
+// call is what a request carries with it.
+type call struct {
+	id    string
+	head  bool
+	media string // the negotiated media type of the answer
+}
+
+type callKey struct{}
+
+// callOf returns what ServeHTTP noted of a request.
+func callOf(r *http.Request) *call {
+	c, _ := r.Context().Value(callKey{}).(*call)
+	return c
+}
+
+var requestIDs = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,64}$`)
+
+// requestID returns the caller's own id of a request, or a new one.
+func requestID(header http.Header) string {
+	if id := header.Get("X-Request-Id"); requestIDs.MatchString(id) {
+		return id
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:])
+}
+
+// forwarded names the headers that reach the broker as metadata of the same
+// name, besides authorization.
+var forwarded = map[string]string{
+	"Traceparent": "traceparent",
+	"Tracestate":  "tracestate",
+}
+
+// outgoing returns the context of a call to the broker: who calls, from where,
+// and under which id.
+func outgoing(r *http.Request) context.Context {
+	pairs := []string{"x-request-id", callOf(r).id}
+	if from := remoteHost(r.RemoteAddr); from != "" {
+		pairs = append(pairs, "x-forwarded-for", from)
+	}
+	for _, value := range r.Header.Values("Authorization") {
+		if printable(value) {
+			pairs = append(pairs, "authorization", value)
+		}
+	}
+	for name, key := range forwarded {
+		if value := r.Header.Get(name); value != "" && printable(value) {
+			pairs = append(pairs, key, value)
+		}
+	}
+	return metadata.NewOutgoingContext(r.Context(), metadata.Pairs(pairs...))
+}
+
+// printable reports whether gRPC metadata can carry a header's value.
+func printable(value string) bool {
+	return !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// remoteHost returns the address of a peer without its port, or "".
+func remoteHost(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
+}

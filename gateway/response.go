@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// response is the answer to a request: it compresses what is worth it, gives
+// the caller a deadline to read, and remembers whether anything was written.
+type response struct {
+	http.ResponseWriter
+	limits   *Limits
+	surface  *surface
+	encoding string // what the caller takes: gzip, zstd or ""
+	plain    bool   // never compress
+	wrote    bool
+	into     encoder // nil: as it is
+}
+
+// encoder is a compressor that can be used again.
+type encoder interface {
+	io.WriteCloser
+	Flush() error
+	Reset(w io.Writer)
+}
+
+// compressBytesMin is the size below which compression gains nothing.
+const compressBytesMin = 1 << 10
+
+var gzips = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return w
+}}
+
+var zstds = sync.Pool{New: func() any {
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(64<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return w
+}}
+
+// WriteHeader sends the status.
+func (w *response) WriteHeader(status int) {
+	if !w.wrote {
+		w.start(status, 0)
+	}
+}
+
+// start decides on compression, from the size of the first write, and sends the
+// status.
+func (w *response) start(status, size int) {
+	w.wrote = true
+	control := http.NewResponseController(w.ResponseWriter)
+	_ = control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
+	header := w.Header()
+	if !w.plain && size >= compressBytesMin && w.encoding != "" && compressible(header) {
+		pool := &gzips
+		if w.encoding == "zstd" {
+			pool = &zstds
+		}
+		w.into, _ = pool.Get().(encoder)
+		w.into.Reset(w.ResponseWriter)
+		header.Set("Content-Encoding", w.encoding)
+		header.Del("Content-Length")
+	}
+	if compressible(header) {
+		header.Add("Vary", "Accept-Encoding")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func compressible(header http.Header) bool {
+	return header.Get("Content-Encoding") == "" && header.Get("Content-Range") == ""
+}
+
+// Write sends a part of the body.
+func (w *response) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.start(http.StatusOK, len(p))
+	}
+	if w.into != nil {
+		return w.into.Write(p)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// finish ends the body.
+func (w *response) finish() {
+	if w.into == nil {
+		return
+	}
+	_ = w.into.Close() // the caller is gone; there is nobody to tell
+	w.into.Reset(nil)
+	switch into := w.into.(type) {
+	case *gzip.Writer:
+		gzips.Put(into)
+	case *zstd.Encoder:
+		zstds.Put(into)
+	}
+	w.into = nil
+}
+
+// extend gives the caller of a stream the write timeout anew.
+func (w *response) extend() {
+	control := http.NewResponseController(w.ResponseWriter)
+	_ = control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
+}
+
+// flush sends what was written at once.
+func (w *response) flush() error {
+	if w.into != nil {
+		if err := w.into.Flush(); err != nil {
+			return err
+		}
+	}
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
+
+// Flush implements http.Flusher.
+func (w *response) Flush() { _ = w.flush() }
+
+// Unwrap lets http.ResponseController find the connection.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Hijack is refused: nothing here takes over a connection.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, http.ErrNotSupported
+}
