@@ -40,7 +40,7 @@ func checkClientHeader(h Header, l Limits) error {
 	case h.Attributes&^attrKnown != 0:
 		return corrupt("attributes", h.Attributes, "bits 7 to 15 clear")
 	case !h.Codec().known():
-		return corrupt("codec", int8(h.Codec()), 
+		return corrupt("codec", int8(h.Codec()),
 			"0 (none), 1 (gzip), 2 (snappy), 3 (lz4) or 4 (zstd)")
 	case h.Control():
 		return corrupt("control bit", "set", "clear: only brokers write control batches")
@@ -48,7 +48,7 @@ func checkClientHeader(h Header, l Limits) error {
 		return corrupt("timestamp type bit", "set", "clear: only brokers set the append time")
 	case horizon:
 		return corrupt("delete horizon bit", "set", "clear: only brokers set it")
-	case h.Count == 0 || h.Count != h.LastOffsetDelta+1:
+	case int64(h.Count) != int64(h.LastOffsetDelta)+1:
 		return corrupt("record count", h.Count, "the last offset delta + 1, %d",
 			int64(h.LastOffsetDelta)+1)
 	case int(h.Count) > l.MaxRecords:

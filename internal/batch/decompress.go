@@ -241,13 +241,10 @@ func checkLZ4(src []byte) error {
 	if flags&flagContentChecksum != 0 {
 		end += 4
 	}
-	switch {
-	case len(src) < end:
-		return io.ErrUnexpectedEOF
-	case len(src) > end:
+	if len(src) > end {
 		return errLZ4Trailing
 	}
-	return nil
+	return nil // the reader says if the checksum is cut short
 }
 
 // unexpectedEOF is for an end where there must not be one.

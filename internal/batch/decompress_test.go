@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -150,7 +151,14 @@ func TestCheckRefusesForgedCompression(t *testing.T) {
 	dependent[4] &^= 1 << 5
 	dictionary := bytes.Clone(lz)
 	dictionary[4] |= 1
-	withRepeat := s2.Encode(nil, bytes.Repeat([]byte("0123456789abcdefghij"), 5000))
+	var values []byte
+	for _, r := range benchRecords() {
+		values = append(values, r.Value...)
+	}
+	extended := s2.Encode(nil, values)
+	if _, err := snappy.Decode(nil, extended); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		codec  Codec
 		packed []byte
@@ -195,7 +203,7 @@ func TestCheckRefusesForgedCompression(t *testing.T) {
 		},
 		"snappy empty":   {Snappy, nil, Corrupt, "snappy data"},
 		"snappy cut":     {Snappy, cut(compressorFor(t, data, Snappy)), Corrupt, "snappy data"},
-		"snappy with S2": {Snappy, withRepeat, Corrupt, "snappy data"},
+		"snappy with S2": {Snappy, extended, Corrupt, "snappy data: s2: corrupt"},
 		"xerial header cut": {
 			Snappy, xerial(data, 1e5)[:12], Corrupt, "snappy data: unexpected EOF",
 		},
@@ -323,4 +331,31 @@ func TestADecompressorSurvivesBadData(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPoolsAreSafeForConcurrentUse has batches of different content in the same pools at once.
+func TestPoolsAreSafeForConcurrentUse(t *testing.T) {
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			var dst []byte
+			for n := range 25 {
+				c := codecs[(i+n)%len(codecs)]
+				records := []Record{{Value: bytes.Repeat([]byte{byte(i), byte(n)}, 1000*i+1)}}
+				var err error
+				if dst, err = Encode(dst[:0], records, with(c)); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := Check(dst, Limits{}); err != nil {
+					t.Errorf("%s: %v", c, err)
+				}
+				got, err := decode(dst)
+				if err != nil || len(got) != 1 || !bytes.Equal(got[0].Value, records[0].Value) {
+					t.Errorf("%s: another value came back, %v", c, err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
