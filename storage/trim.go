@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 )
 
 // Trim moves the log start to an offset of at most End, and returns the start
@@ -48,17 +49,18 @@ func (s *logState) dropSegments() {
 	}
 }
 
-// dropEpochs moves the first leader epoch to the log start and removes those
-// that ended before it (KIP-101: the cache begins where the log does).
+// dropEpochs removes the leader epochs that ended at or before the log start,
+// and lets the first that stays begin there (KIP-101).
 func (g *group) dropEpochs(p *Partition, state *logState) {
 	n := 0
 	for n+1 < len(state.epochs) && state.epochs[n+1].start <= state.start {
 		n++
 	}
-	if n == 0 {
+	if len(state.epochs) == 0 || n == 0 && state.epochs[0].start >= state.start {
 		return
 	}
-	state.epochs = append([]epochStart(nil), state.epochs[n:]...)
+	state.epochs = slices.Clone(state.epochs[n:])
+	state.epochs[0].start = max(state.epochs[0].start, state.start)
 	g.add(write{partitionKey(keyEpochs, p.id), encodeEpochs(state.epochs)})
 }
 
@@ -73,7 +75,7 @@ func (s *Store) admitSweep(g *group, o *op) {
 	// What a trim cut off a segment that stays is counted until now.
 	first := &state.active
 	if len(state.sealed) > 0 {
-		state.sealed = append([]segment(nil), state.sealed...)
+		state.sealed = slices.Clone(state.sealed)
 		first = &state.sealed[0]
 	}
 	if o.inside == first.base {
