@@ -119,6 +119,8 @@ type definition struct {
 	hasEnum bool // an enum with a default symbol
 	// endless marks a record that holds itself in every value: there is none.
 	endless bool
+	// done marks a type whose text is parsed to its end.
+	done    bool
 	doc     string
 	aliases []Name
 	fields  []Field
@@ -126,8 +128,9 @@ type definition struct {
 	symbols []string
 	enumDef string
 	size    int
-	// awaits is the full name that a forward reference waits for; such a
-	// type exists only while its schema is parsed.
+	// waits marks a forward reference to the type named awaits; it exists
+	// only while its schema is parsed.
+	waits  bool
 	awaits string
 }
 

@@ -4,7 +4,7 @@ import "math"
 
 // defaultSteps bounds the work of checking the defaults of one text: records
 // whose fields have defaults can make it exponential.
-const defaultSteps = 1 << 20
+const defaultSteps = 1 << 19
 
 // defaultDepth bounds the nesting of what a default means: in a lenient schema
 // a record's default may need itself.
@@ -112,7 +112,7 @@ type look struct {
 }
 
 func (l *look) visit(t *Type) error {
-	if l.done[t] || l.open[t] {
+	if t.done || l.done[t] || l.open[t] {
 		return nil
 	}
 	if t.elem != nil {

@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
 	"strconv"
 )
@@ -17,6 +18,10 @@ func (s *Schema) ParsingForm() string {
 // CRC64 returns the CRC-64-AVRO fingerprint (Rabin) of the parsing form. Java
 // prints it as a signed number.
 func (s *Schema) CRC64() uint64 { return CRC64([]byte(s.ParsingForm())) }
+
+// MD5 returns the MD5 fingerprint of the parsing form. It is not the registry's
+// identity of a schema, which is over the canonical text.
+func (s *Schema) MD5() [md5.Size]byte { return md5.Sum([]byte(s.ParsingForm())) }
 
 // SHA256 returns the SHA-256 fingerprint of the parsing form.
 func (s *Schema) SHA256() [sha256.Size]byte { return sha256.Sum256([]byte(s.ParsingForm())) }

@@ -2,9 +2,10 @@ package avro
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -29,11 +30,17 @@ const (
 type value struct {
 	kind    valueKind
 	text    string // a text, or the digits of a big integer
-	integer int64
-	double  float64
+	bits    uint64 // an integer, or a double's bits
 	items   []value
 	members []member
 }
+
+func doubleValue(kind valueKind, f float64) value {
+	return value{kind: kind, bits: math.Float64bits(f)}
+}
+
+func (v *value) integer() int64  { return int64(v.bits) }
+func (v *value) double() float64 { return math.Float64frombits(v.bits) }
 
 type member struct {
 	key   string
@@ -65,12 +72,12 @@ func (v *value) isNumber() bool { return v.kind >= isInt && v.kind <= isFloat }
 func (v *value) number() float64 {
 	switch v.kind {
 	case isInt, isLong:
-		return float64(v.integer)
+		return float64(v.integer())
 	case isBig:
 		f, _ := strconv.ParseFloat(v.text, 64) // out of range is infinite
 		return f
 	}
-	return v.double
+	return v.double()
 }
 
 // equal compares as Jackson does: 1 and 1.0 differ, the order of an object's
@@ -81,11 +88,12 @@ func (v *value) equal(o *value) bool {
 	}
 	switch v.kind {
 	case isInt, isLong:
-		return v.integer == o.integer
+		return v.bits == o.bits
 	case isBig, isText:
 		return v.text == o.text
 	case isDouble:
-		return v.double == o.double || v.double != v.double && o.double != o.double
+		x, y := v.double(), o.double()
+		return x == y || x != x && y != y
 	case isArray:
 		if len(v.items) != len(o.items) {
 			return false
@@ -126,10 +134,14 @@ type decoder struct {
 	depth int
 	limit int
 	count int // values left
+	// items and members are those of the arrays and objects that are being
+	// read, innermost last.
+	items   []value
+	members []member
 }
 
 // valueCount bounds the values of one text, whatever its size.
-const valueCount = 1 << 18
+const valueCount = 1 << 17
 
 // decodeJSON parses one JSON text of at most limit levels.
 func decodeJSON(text string, limit int) (*value, error) {
@@ -143,14 +155,42 @@ func decodeJSON(text string, limit int) (*value, error) {
 	if d.at == len(text) {
 		return nil, &SchemaError{Problem: "the text is empty; a schema is a JSON value"}
 	}
-	var v value
-	if err := d.value(&v); err != nil {
+	if len(text) > 2*valueCount && commas(text) >= valueCount {
+		return nil, d.over("more than %d values", valueCount)
+	}
+	v, err := d.value()
+	if err != nil {
 		return nil, err
 	}
 	if rest := strings.TrimFunc(text[d.at:], func(r rune) bool { return r <= ' ' }); rest != "" {
 		return nil, d.fail("more text after the end of the schema: %s", clip(rest))
 	}
 	return &v, nil
+}
+
+// commas counts the commas between values, so that a text with too many values
+// is refused before any is kept.
+func commas(text string) int {
+	d := &decoder{text: text}
+	count := 0
+	for d.at < len(text) {
+		switch text[d.at] {
+		case ',':
+			count++
+		case '"':
+			if _, err := d.string(); err != nil {
+				return count
+			}
+			continue
+		case '/':
+			if err := d.comment(); err != nil {
+				return count
+			}
+			continue
+		}
+		d.at++
+	}
+	return count
 }
 
 func (d *decoder) fail(format string, args ...any) error {
@@ -206,57 +246,47 @@ func (d *decoder) comment() error {
 }
 
 // value reads a value; the cursor stands on its first byte.
-func (d *decoder) value(v *value) error {
+func (d *decoder) value() (value, error) {
 	if d.at == len(d.text) {
-		return d.fail("the text ends where a value belongs")
+		return value{}, d.fail("the text ends where a value belongs")
 	}
 	if d.count--; d.count < 0 {
-		return d.over("more than %d values", valueCount)
+		return value{}, d.over("more than %d values", valueCount)
 	}
 	switch c := d.text[d.at]; {
-	case c == '{':
-		return d.nested(v, d.object)
-	case c == '[':
-		return d.nested(v, d.array)
 	case c == '"':
-		v.kind = isText
-		var err error
-		v.text, err = d.string()
-		return err
+		text, err := d.string()
+		return value{kind: isText, text: text}, err
+	case c == '{' || c == '[':
+		if d.depth++; d.depth > d.limit {
+			return value{}, d.over("nested more than %d levels deep", d.limit)
+		}
+		d.at++
+		defer func() { d.depth-- }()
+		if c == '{' {
+			return d.object()
+		}
+		return d.array()
 	case c == '-' || c >= '0' && c <= '9':
-		return d.number(v)
+		return d.number()
 	case c == 't':
-		return d.word(v, "true", isTrue)
+		return d.word("true", isTrue)
 	case c == 'f':
-		return d.word(v, "false", isFalse)
+		return d.word("false", isFalse)
 	case c == 'n':
-		return d.word(v, "null", isNull)
+		return d.word("null", isNull)
 	}
 	r, _ := utf8.DecodeRuneInString(d.text[d.at:])
-	return d.fail("unexpected %q where a value belongs", r)
+	return value{}, d.fail("unexpected %q where a value belongs", r)
 }
 
-func (d *decoder) nested(v *value, read func(*value) error) error {
-	if d.depth++; d.depth > d.limit {
-		return d.over("nested more than %d levels deep", d.limit)
-	}
-	d.at++
-	err := read(v)
-	d.depth--
-	return err
-}
-
-func (d *decoder) word(v *value, word string, kind valueKind) error {
+func (d *decoder) word(word string, kind valueKind) (value, error) {
 	rest := d.text[d.at:]
-	if !strings.HasPrefix(rest, word) {
-		return d.fail("unexpected %q where a value belongs", clip(firstWord(rest)))
+	if !strings.HasPrefix(rest, word) || len(rest) > len(word) && wordByte(rest[len(word)]) {
+		return value{}, d.fail("unexpected %q where a value belongs", clip(firstWord(rest)))
 	}
 	d.at += len(word)
-	if d.at < len(d.text) && wordByte(d.text[d.at]) {
-		return d.fail("unexpected %q where a value belongs", clip(firstWord(rest)))
-	}
-	v.kind = kind
-	return nil
+	return value{kind: kind}, nil
 }
 
 func wordByte(c byte) bool {
@@ -272,102 +302,110 @@ func firstWord(s string) string {
 	return s[:n]
 }
 
-func (d *decoder) array(v *value) error {
-	v.kind = isArray
+func (d *decoder) array() (value, error) {
+	base := len(d.items)
 	for first := true; ; first = false {
 		if err := d.space(); err != nil {
-			return err
+			return value{}, err
 		}
 		if first && d.take(']') {
-			return nil
+			return value{kind: isArray}, nil
 		}
-		v.items = append(v.items, value{})
-		if err := d.value(&v.items[len(v.items)-1]); err != nil {
-			return err
+		item, err := d.value()
+		if err != nil {
+			return value{}, err
 		}
+		d.items = append(d.items, item)
 		if err := d.space(); err != nil {
-			return err
+			return value{}, err
 		}
 		if d.take(']') {
-			return nil
+			v := value{kind: isArray, items: slices.Clone(d.items[base:])}
+			clear(d.items[base:])
+			d.items = d.items[:base]
+			return v, nil
 		}
 		if !d.take(',') {
-			return d.fail("an array goes on with a comma or ends with ]")
+			return value{}, d.fail("an array goes on with a comma or ends with ]")
 		}
 	}
 }
 
-func (d *decoder) object(v *value) error {
-	v.kind = isObject
-	var index map[string]int // once linear search would be slow
+func (d *decoder) object() (value, error) {
+	base := len(d.members)
 	for first := true; ; first = false {
 		if err := d.space(); err != nil {
-			return err
+			return value{}, err
 		}
 		if first && d.take('}') {
-			return nil
+			return value{kind: isObject}, nil
 		}
-		if d.at == len(d.text) || d.text[d.at] != '"' {
-			return d.fail("a name in double quotes belongs here")
-		}
-		key, err := d.string()
+		m, err := d.member()
 		if err != nil {
-			return err
+			return value{}, err
 		}
+		d.members = append(d.members, m)
 		if err := d.space(); err != nil {
-			return err
-		}
-		if !d.take(':') {
-			return d.fail("a colon belongs after the name %q", clip(key))
-		}
-		if err := d.space(); err != nil {
-			return err
-		}
-		m := member{key: key}
-		if err := d.value(&m.value); err != nil {
-			return err
-		}
-		index = v.put(m, index)
-		if err := d.space(); err != nil {
-			return err
+			return value{}, err
 		}
 		if d.take('}') {
-			return nil
+			v := value{kind: isObject, members: distinct(d.members[base:])}
+			clear(d.members[base:])
+			d.members = d.members[:base]
+			return v, nil
 		}
 		if !d.take(',') {
-			return d.fail("an object goes on with a comma or ends with }")
+			return value{}, d.fail("an object goes on with a comma or ends with }")
 		}
 	}
 }
 
-// put adds a member; of equal keys the last value takes the first's place.
-func (v *value) put(m member, index map[string]int) map[string]int {
-	const many = 16
-	at := -1
-	if index == nil {
-		for i := range v.members {
-			if v.members[i].key == m.key {
-				at = i
-			}
+func (d *decoder) member() (m member, err error) {
+	if d.at == len(d.text) || d.text[d.at] != '"' {
+		return m, d.fail("a name in double quotes belongs here")
+	}
+	if m.key, err = d.string(); err != nil {
+		return m, err
+	}
+	if err := d.space(); err != nil {
+		return m, err
+	}
+	if !d.take(':') {
+		return m, d.fail("a colon belongs after the name %q", clip(m.key))
+	}
+	if err := d.space(); err != nil {
+		return m, err
+	}
+	m.value, err = d.value()
+	return m, err
+}
+
+// distinct returns a copy in which, of members with equal keys, the last value
+// has taken the first's place.
+func distinct(members []member) []member {
+	const few = 16
+	all := make([]member, 0, len(members))
+	var index map[string]int
+	if len(members) > few {
+		index = make(map[string]int, len(members))
+	}
+	for _, m := range members {
+		at := slices.IndexFunc(all[:min(len(all), few)], func(o member) bool {
+			return o.key == m.key
+		})
+		if i, ok := index[m.key]; ok {
+			at = i
 		}
-	} else if i, ok := index[m.key]; ok {
-		at = i
-	}
-	if at >= 0 {
-		v.members[at].value = m.value
-		return index
-	}
-	v.members = append(v.members, m)
-	if index == nil && len(v.members) > many {
-		index = make(map[string]int, 2*many)
-		for i := range v.members {
-			index[v.members[i].key] = i
+		if at >= 0 {
+			all[at].value = m.value
+			continue
+		}
+		all = append(all, m)
+		if index != nil {
+			index[m.key] = len(all) - 1
 		}
 	}
-	if index != nil {
-		index[m.key] = len(v.members) - 1
-	}
-	return index
+	return all
 }
 
 func (d *decoder) take(c byte) bool {
@@ -376,95 +414,4 @@ func (d *decoder) take(c byte) bool {
 		return true
 	}
 	return false
-}
-
-// string reads a text; the cursor stands on its opening quote.
-func (d *decoder) string() (string, error) {
-	d.at++
-	start := d.at
-	for ; d.at < len(d.text); d.at++ {
-		switch c := d.text[d.at]; {
-		case c == '"':
-			d.at++
-			return d.text[start : d.at-1], nil
-		case c == '\\':
-			return d.escaped(start)
-		case c < ' ':
-			return "", d.fail("control character %#02x in a text; write it as an escape", c)
-		}
-	}
-	return "", d.fail("a text has no closing quote")
-}
-
-// escaped goes on with a text that has an escape at the cursor.
-func (d *decoder) escaped(start int) (string, error) {
-	b := []byte(d.text[start:d.at])
-	for d.at < len(d.text) {
-		c := d.text[d.at]
-		switch {
-		case c == '"':
-			d.at++
-			return string(b), nil
-		case c < ' ':
-			return "", d.fail("control character %#02x in a text; write it as an escape", c)
-		case c != '\\':
-			b = append(b, c)
-			d.at++
-			continue
-		}
-		var err error
-		if b, err = d.escape(b); err != nil {
-			return "", err
-		}
-	}
-	return "", d.fail("a text has no closing quote")
-}
-
-const (
-	escapes  = `"\/bfnrt`
-	escapees = "\"\\/\b\f\n\r\t"
-)
-
-func (d *decoder) escape(b []byte) ([]byte, error) {
-	if d.at+1 >= len(d.text) {
-		return nil, d.fail("a text has no closing quote")
-	}
-	c := d.text[d.at+1]
-	if i := strings.IndexByte(escapes, c); i >= 0 {
-		d.at += 2
-		return append(b, escapees[i]), nil
-	}
-	if c != 'u' {
-		return nil, d.fail(`unknown escape \%c`, c)
-	}
-	r, err := d.unit()
-	if err != nil {
-		return nil, err
-	}
-	if !utf16.IsSurrogate(r) {
-		return utf8.AppendRune(b, r), nil
-	}
-	if strings.HasPrefix(d.text[d.at:], `\u`) {
-		low, err := d.unit()
-		if err != nil {
-			return nil, err
-		}
-		if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
-			return utf8.AppendRune(b, pair), nil
-		}
-	}
-	return nil, d.fail("half of a surrogate pair is not a character")
-}
-
-// unit reads \uXXXX.
-func (d *decoder) unit() (rune, error) {
-	if d.at+6 > len(d.text) {
-		return 0, d.fail(`\u needs four hexadecimal digits`)
-	}
-	n, err := strconv.ParseUint(d.text[d.at+2:d.at+6], 16, 16)
-	if err != nil {
-		return 0, d.fail(`\u needs four hexadecimal digits`)
-	}
-	d.at += 6
-	return rune(n), nil
 }

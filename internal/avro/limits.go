@@ -22,7 +22,7 @@ type Limits struct {
 	// TextBytes bounds the schema's text. Default 1 MiB.
 	TextBytes int
 	// ReferenceBytes bounds the texts of all references together. Default
-	// 2 MiB.
+	// 1 MiB.
 	ReferenceBytes int
 	// ReferenceCount bounds the number of references. Default 1,000.
 	ReferenceCount int
@@ -43,7 +43,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		TextBytes:      1 << 20,
-		ReferenceBytes: 2 << 20,
+		ReferenceBytes: 1 << 20,
 		ReferenceCount: 1_000,
 		NestingCount:   128,
 		FieldCount:     10_000,

@@ -60,9 +60,9 @@ func decimalOf(t *Type) *Logical {
 	if precision == nil || precision.kind != isInt || scale != nil && scale.kind != isInt {
 		return nil
 	}
-	l.Precision = int(precision.integer)
+	l.Precision = int(precision.integer())
 	if scale != nil {
-		l.Scale = int(scale.integer)
+		l.Scale = int(scale.integer())
 	}
 	most := math.MaxInt32
 	if t.kind == Fixed {

@@ -4,7 +4,7 @@ package avro
 // defaults again now that the types are known, bounds the nesting, and works
 // out the least width of values.
 func (p *parser) finish(root **Type, known []string) error {
-	if (*root).awaits != "" {
+	if (*root).waits {
 		return p.undefined(*root)
 	}
 	for _, t := range p.holders {
@@ -22,11 +22,16 @@ func (p *parser) finish(root **Type, known []string) error {
 		}
 	}
 	w := widths{}
-	for _, t := range p.fresh {
+	for _, t := range p.holders {
 		w.of(t)
 	}
-	for _, t := range p.holders { // a second definition is not in the table
-		w.of(t)
+	for _, t := range p.holders {
+		if t.kind == Record {
+			t.done = true
+		}
+	}
+	if p.reference {
+		return nil // whoever names its types prints them as part of its own text
 	}
 	n := nesting{limit: p.limits.NestingCount, seen: make(map[string]bool)}
 	for _, name := range known {
@@ -57,7 +62,7 @@ func (p *parser) resolve(t *Type) error {
 	replaced := false
 	place := ""
 	for i, b := range t.branches {
-		if b.awaits != "" {
+		if b.waits {
 			replaced, place = true, p.waiting[b]
 		}
 		if err := p.replace(&t.branches[i]); err != nil {
@@ -75,7 +80,7 @@ func (p *parser) resolve(t *Type) error {
 
 func (p *parser) replace(place **Type) error {
 	t := *place
-	if t == nil || t.awaits == "" {
+	if t == nil || !t.waits {
 		return nil
 	}
 	*place = p.table[t.awaits]
@@ -125,10 +130,10 @@ type widths map[*Type]bool
 const mostWidth = 1 << 40
 
 func (w widths) of(t *Type) {
-	if t.kind != Record {
+	if t.kind != Record || t.done {
 		return
 	}
-	if _, done := w[t]; done || t.width > 0 {
+	if _, met := w[t]; met {
 		return
 	}
 	w[t] = true
@@ -191,7 +196,7 @@ func sameType(a, b *Type, seen map[[2]*Type]bool) bool {
 	if a == b {
 		return true
 	}
-	if a.kind != b.kind || a.awaits != "" || b.awaits != "" || a.full != b.full ||
+	if a.kind != b.kind || a.waits || b.waits || a.full != b.full ||
 		a.size != b.size || !sameMembers(a.props, b.props) {
 		return false
 	}

@@ -225,9 +225,11 @@ func numberAs(v *value, kind Kind) *value {
 	case kind == 0, kind == Int && v.kind != isDouble, kind == Long && v.kind != isDouble:
 		return v
 	case kind == Double:
-		return &value{kind: isDouble, double: v.number()}
+		d := doubleValue(isDouble, v.number())
+		return &d
 	case kind == Float:
-		return &value{kind: isFloat, double: float64(float32(v.number()))}
+		f := doubleValue(isFloat, float64(float32(v.number())))
+		return &f
 	}
 	return nil
 }

@@ -11,21 +11,21 @@ const numberBytes = 1000
 
 // number reads a JSON number and keeps it as Jackson does: an integer in the
 // least of 32 bits, 64 bits and any, everything else as a double.
-func (d *decoder) number(v *value) error {
+func (d *decoder) number() (value, error) {
 	start := d.at
 	d.take('-')
 	digits := d.digits()
 	switch {
 	case digits == 0:
-		return d.fail("a digit belongs after the minus sign")
+		return value{}, d.fail("a digit belongs after the minus sign")
 	case digits > 1 && d.text[d.at-digits] == '0':
-		return d.fail("a number has no leading zeros")
+		return value{}, d.fail("a number has no leading zeros")
 	}
 	whole := true
 	if d.take('.') {
 		whole = false
 		if d.digits() == 0 {
-			return d.fail("a digit belongs after the decimal point")
+			return value{}, d.fail("a digit belongs after the decimal point")
 		}
 	}
 	if d.take('e') || d.take('E') {
@@ -34,23 +34,21 @@ func (d *decoder) number(v *value) error {
 			d.take('-')
 		}
 		if d.digits() == 0 {
-			return d.fail("a digit belongs in the exponent")
+			return value{}, d.fail("a digit belongs in the exponent")
 		}
 	}
 	text := d.text[start:d.at]
 	if d.at < len(d.text) && wordByte(d.text[d.at]) {
-		return d.fail("unexpected %q in a number", d.text[d.at])
+		return value{}, d.fail("unexpected %q in a number", d.text[d.at])
 	}
 	if len(text) > numberBytes {
-		return d.fail("a number has at most %d characters", numberBytes)
+		return value{}, d.fail("a number has at most %d characters", numberBytes)
 	}
 	if !whole {
-		v.kind = isDouble
-		v.double, _ = strconv.ParseFloat(text, 64) // out of range is infinite
-		return nil
+		f, _ := strconv.ParseFloat(text, 64) // out of range is infinite
+		return doubleValue(isDouble, f), nil
 	}
-	v.integers(text)
-	return nil
+	return integerValue(text), nil
 }
 
 func (d *decoder) digits() int {
@@ -61,16 +59,15 @@ func (d *decoder) digits() int {
 	return d.at - start
 }
 
-func (v *value) integers(text string) {
+func integerValue(text string) value {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case err != nil:
-		v.kind, v.text = isBig, text
+		return value{kind: isBig, text: text}
 	case n >= math.MinInt32 && n <= math.MaxInt32:
-		v.kind, v.integer = isInt, n
-	default:
-		v.kind, v.integer = isLong, n
+		return value{kind: isInt, bits: uint64(n)}
 	}
+	return value{kind: isLong, bits: uint64(n)}
 }
 
 // appendDouble writes a number as Java's Double.toString does (Float.toString

@@ -36,7 +36,9 @@ func Parse(text string, o Options) (*Schema, error) {
 			return nil, &SchemaError{Complex: true, Reference: i + 1, Problem: fmt.Sprintf(
 				"the references have more than %d bytes together", limits.ReferenceBytes)}
 		}
-		root, err := parseText(ref, o.Mode, limits, table, s.known)
+		p := newParser(o.Mode, limits, table)
+		p.reference = true
+		root, err := p.parse(ref, nil)
 		if err != nil {
 			err.Reference = i + 1
 			return nil, err
@@ -45,7 +47,7 @@ func Parse(text string, o Options) (*Schema, error) {
 			s.known = append(s.known, root.full)
 		}
 	}
-	root, err := parseText(text, o.Mode, limits, table, s.known)
+	root, err := newParser(o.Mode, limits, table).parse(text, s.known)
 	if err != nil {
 		return nil, err
 	}
@@ -55,17 +57,19 @@ func Parse(text string, o Options) (*Schema, error) {
 
 // parser reads one text into types; table is shared with the references.
 type parser struct {
-	mode    Mode
-	limits  Limits
-	table   map[string]*Type // every known type by full name
-	fresh   []*Type          // named types of this text, in the order of their ends
-	holders []*Type          // types of this text that refer to others
-	waiting map[*Type]string // forward references and their places
-	path    []step
-	depth   int
-	fields  int
-	symbols int
-	steps   int // left for checking defaults
+	mode   Mode
+	limits Limits
+	// reference tells that the text is one of the references.
+	reference bool
+	table     map[string]*Type // every known type by full name
+	fresh     []*Type          // named types of this text, in the order of their ends
+	holders   []*Type          // types of this text that refer to others
+	waiting   map[*Type]string // forward references and their places
+	path      []step
+	depth     int
+	fields    int
+	symbols   int
+	steps     int // left for checking defaults
 }
 
 // step is a step of a JSON pointer.
@@ -74,19 +78,21 @@ type step struct {
 	index int // where key is empty
 }
 
-func parseText(
-	text string, mode Mode, limits Limits, table map[string]*Type, known []string,
-) (*Type, *SchemaError) {
-	if len(text) > limits.TextBytes {
+func newParser(mode Mode, limits Limits, table map[string]*Type) *parser {
+	return &parser{mode: mode, limits: limits, table: table, waiting: map[*Type]string{},
+		steps: defaultSteps}
+}
+
+// parse reads one text; known are the types that its canonical text names.
+func (p *parser) parse(text string, known []string) (*Type, *SchemaError) {
+	if len(text) > p.limits.TextBytes {
 		return nil, &SchemaError{Complex: true, Problem: fmt.Sprintf(
-			"the text has %d bytes; at most %d are allowed", len(text), limits.TextBytes)}
+			"the text has %d bytes; at most %d are allowed", len(text), p.limits.TextBytes)}
 	}
-	tree, err := decodeJSON(text, limits.jsonDepth())
+	tree, err := decodeJSON(text, p.limits.jsonDepth())
 	if err != nil {
 		return nil, err.(*SchemaError)
 	}
-	p := &parser{mode: mode, limits: limits, table: table, waiting: map[*Type]string{},
-		steps: defaultSteps}
 	root, err := p.schema(tree, "")
 	if err != nil {
 		return nil, err.(*SchemaError)
@@ -196,7 +202,7 @@ func (p *parser) find(name, space string) *Type {
 	if t := p.table[name]; t != nil {
 		return t
 	}
-	t := &Type{definition: &definition{awaits: full}, kind: Record, full: full}
+	t := &Type{definition: &definition{waits: true, awaits: full}, kind: Record, full: full}
 	p.waiting[t] = p.pointer()
 	return t
 }
@@ -229,12 +235,23 @@ func (p *parser) union(v *value, space string) (*Type, error) {
 
 // repeated returns the name of a branch that a union has twice, if any.
 func repeated(branches []*Type) string {
+	const few = 8
+	if len(branches) <= few {
+		for i, b := range branches {
+			for _, other := range branches[:i] {
+				if !b.waits && !other.waits && b.full == other.full {
+					return b.full
+				}
+			}
+		}
+		return ""
+	}
 	seen := make(map[string]bool, len(branches))
 	for _, b := range branches {
-		if b.awaits == "" && seen[b.full] {
+		if !b.waits && seen[b.full] {
 			return b.full
 		}
-		seen[b.full] = b.awaits == ""
+		seen[b.full] = !b.waits
 	}
 	return ""
 }
@@ -310,12 +327,13 @@ func (p *parser) fixed(v *value, space string) (*Type, error) {
 	}
 	const most = math.MaxInt32 - 8 // the longest array of a Java machine
 	size := v.get("size")
-	if size == nil || size.kind != isInt || size.integer < 0 || size.integer > most {
+	if size == nil || size.kind != isInt || size.integer() < 0 ||
+		size.integer() > most {
 		return nil, p.fail(`the fixed %s needs a "size" that is an integer from 0 to %d`,
 			t.full, most)
 	}
-	t.size = int(size.integer)
-	t.width = size.integer
+	t.size = int(size.integer())
+	t.width = size.integer()
 	t.props = propsOf(v, typeReserved)
 	t.meaning = logicalOf(t)
 	return t, p.define(t, v)

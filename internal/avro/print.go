@@ -50,13 +50,13 @@ func (v *value) append(b []byte) []byte {
 	case isFalse:
 		return append(b, "false"...)
 	case isInt, isLong:
-		return strconv.AppendInt(b, v.integer, 10)
+		return strconv.AppendInt(b, v.integer(), 10)
 	case isBig:
 		return append(b, v.text...)
 	case isDouble:
-		return appendDouble(b, v.double, 64)
+		return appendDouble(b, v.double(), 64)
 	case isFloat:
-		return appendDouble(b, v.double, 32)
+		return appendDouble(b, v.double(), 32)
 	case isText:
 		return appendText(b, v.text)
 	case isArray:

@@ -96,7 +96,8 @@ func (p *parser) fieldDefault(v *value, f *Field) error {
 		if !ok {
 			return p.fail("%s is no number", quoted(given))
 		}
-		given = &value{kind: isDouble, double: number}
+		read := doubleValue(isDouble, number)
+		given = &read
 	}
 	f.def = given
 	if p.mode == Strict {
@@ -149,7 +150,10 @@ func (p *parser) define(t *Type, v *value) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[Name]bool, len(texts))
+	var seen map[Name]bool
+	if len(texts) > 0 {
+		seen = make(map[Name]bool, len(texts))
+	}
 	for _, text := range texts {
 		alias := newName(text, t.name.Space)
 		if err := p.check(alias.Simple, "alias"); err != nil {

@@ -295,7 +295,7 @@ func branch(w, union *Type) *Type {
 // structural tells whether a record can be read as another but for the name.
 func structural(w, t *Type) bool {
 	c := &comparer{memo: make(map[[2]*Type]*outcome), steps: pairSteps}
-	o, err := c.fields(t, w, &location{})
+	o, err := c.fields(t, w, rootPlace)
 	return err == nil && o.count == 0
 }
 
@@ -319,7 +319,7 @@ func (r *resolver) fromDefault(t *Type, v *value) (any, error) {
 	case Boolean:
 		return v.kind == isTrue, nil
 	case Int, Long:
-		return widen(v.integer, t.kind), nil
+		return widen(v.integer(), t.kind), nil
 	case Float:
 		return float32(v.number()), nil
 	case Double:
