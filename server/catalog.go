@@ -1,0 +1,273 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/setting"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/storage"
+)
+
+// catalog is what the node serves: the topics of one revision of the metadata,
+// with their open partitions. It never changes once it is published.
+//
+// The metadata say what should be, the store says what is. One goroutine brings
+// the second to the first: partitions are opened before the catalog that names
+// them is published, and removed after the one that doesn't. So whoever finds a
+// partition in the catalog can use it, and finds out from the store when it is
+// gone.
+type catalog struct {
+	revision int64
+	topics   map[string]*topic
+	next     chan struct{} // closed when there is a newer catalog
+}
+
+// topic is a topic as the node serves it.
+type topic struct {
+	cluster.Topic
+	settings setting.Topic
+	logs     []*storage.Partition // by partition; nil where the node keeps no replica
+	limits   batch.Limits
+	metrics  *topicMetrics
+	failed   error // why partitions that should be in logs are not
+}
+
+// follow keeps the catalog current until ctx is done or the store has failed.
+func (s *Server) follow(ctx context.Context) error {
+	done := s.catalog.Load().revision
+	for {
+		snapshot := s.cluster.Snapshot()
+		var retry <-chan time.Time
+		if snapshot.Revision() > done {
+			err := s.open(ctx, snapshot)
+			if err == nil {
+				done = snapshot.Revision()
+			} else if ctx.Err() == nil {
+				s.cfg.Logger.Error("following the metadata; trying again", "error", err)
+				retry = time.After(time.Second)
+			}
+		}
+		select {
+		case <-snapshot.Changed():
+		case <-retry:
+		case <-s.store.Failed():
+			return s.store.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// open brings the store to what the snapshot says, and publishes that. An error
+// says what could not be done; everything else was. Call it again then.
+func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
+	old := s.catalog.Load()
+	next := &catalog{
+		revision: snapshot.Revision(),
+		topics:   make(map[string]*topic, len(old.topics)+1),
+		next:     make(chan struct{}),
+	}
+	var errs []error
+	for _, t := range snapshot.Topics() {
+		opened := s.openTopic(ctx, old.topics[t.Name], t, snapshot)
+		next.topics[t.Name] = opened
+		if opened.failed != nil {
+			errs = append(errs, fmt.Errorf("topic %s: %w", t.Name, opened.failed))
+		}
+	}
+	s.lead(old, next)
+	s.catalog.Store(next)
+	close(old.next)
+	s.metrics.keep(next.topics)
+	if old.loses(next) {
+		s.groups.TopicsDeleted()
+	}
+	return errors.Join(append(errs, s.removeOthers(ctx, snapshot))...)
+}
+
+// loses reports whether a topic of c is not in next.
+func (c *catalog) loses(next *catalog) bool {
+	for name, t := range c.topics {
+		if other := next.topics[name]; other == nil || other.ID != t.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// openTopic opens the partitions of a topic that the node keeps.
+func (s *Server) openTopic(
+	ctx context.Context, old *topic, t cluster.Topic, snapshot *cluster.Snapshot,
+) *topic {
+	settings := snapshot.TopicSettings(t)
+	if old != nil && old.ID == t.ID && old.Revision == t.Revision &&
+		old.settings == settings && old.failed == nil {
+		return old
+	}
+	opened := &topic{
+		Topic:    t,
+		settings: settings,
+		logs:     make([]*storage.Partition, len(t.Partitions)),
+		limits: batch.Limits{
+			MaxBatchBytes:        int(settings.MessageBytesMax),
+			MaxDecompressedBytes: s.static.MessageDecompressedBytesMax,
+		},
+		metrics: s.metrics.topic(t.Name),
+	}
+	cfg := partitionConfig(settings)
+	creating, ctx := errgroup.WithContext(ctx)
+	creating.SetLimit(32) // they share commits
+	for i, p := range t.Partitions {
+		if !slices.Contains(p.Replicas, s.cluster.NodeID()) {
+			continue
+		}
+		id := storage.PartitionID{Topic: storage.TopicID(t.ID), Partition: p.ID}
+		if log, ok := s.store.Partition(id); ok {
+			log.Configure(cfg)
+			opened.logs[i] = log
+			continue
+		}
+		creating.Go(func() error {
+			log, err := s.store.Create(ctx, id, cfg)
+			if err == nil {
+				opened.logs[i] = log
+			}
+			return err
+		})
+	}
+	opened.failed = creating.Wait()
+	return opened
+}
+
+// partitionConfig translates the settings that storage acts on.
+func partitionConfig(settings setting.Topic) storage.PartitionConfig {
+	cfg := storage.PartitionConfig{
+		RetentionMs:    settings.RetentionTime.Milliseconds(),
+		RetentionBytes: max(settings.RetentionBytes, -1),
+		SegmentBytes:   int64(settings.SegmentBytes),
+		SegmentMs:      max(settings.SegmentTime.Milliseconds(), 1),
+	}
+	if settings.RetentionTime < 0 {
+		cfg.RetentionMs = -1
+	}
+	switch {
+	case settings.Compact && settings.Delete:
+		cfg.CleanupPolicy = storage.CleanupCompactDelete
+	case settings.Compact:
+		cfg.CleanupPolicy = storage.CleanupCompact
+	}
+	return cfg
+}
+
+// removeOthers deletes the stored partitions that the cluster does not give the
+// node: those of deleted topics.
+func (s *Server) removeOthers(ctx context.Context, snapshot *cluster.Snapshot) error {
+	var errs []error
+	for _, id := range s.store.Partitions() {
+		t, ok := snapshot.TopicByID(cluster.UUID(id.Topic))
+		if ok && int(id.Partition) < len(t.Partitions) &&
+			slices.Contains(t.Partitions[id.Partition].Replicas, s.cluster.NodeID()) {
+			continue
+		}
+		err := s.store.Delete(ctx, id)
+		if err != nil && !errors.Is(err, fault.UnknownTopicOrPartition) {
+			errs = append(errs, fmt.Errorf("deleting partition %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// seen waits until the node serves what the cluster's metadata say now, so that
+// a caller who has changed them finds the change made.
+func (s *Server) seen(ctx context.Context) error {
+	revision := s.cluster.Snapshot().Revision()
+	for {
+		c := s.catalog.Load()
+		if c.revision >= revision {
+			return nil
+		}
+		select {
+		case <-c.next:
+		case <-s.store.Failed():
+			return s.store.Err()
+		case <-s.tasks.Context().Done():
+			return fault.BrokerNotAvailable.Because("the node is stopping")
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the partitions to open: %w", ctx.Err())
+		}
+	}
+}
+
+// opened waits like seen, and returns a topic that the caller has created or
+// changed.
+func (s *Server) opened(ctx context.Context, t cluster.Topic) (*topic, error) {
+	if err := s.seen(ctx); err != nil {
+		return nil, err
+	}
+	opened := s.catalog.Load().topics[t.Name]
+	if opened == nil || opened.ID != t.ID {
+		return nil, fault.UnknownTopicOrPartition.With("topic", t.Name).Because(
+			"it was deleted meanwhile")
+	}
+	if opened.failed != nil {
+		return nil, fault.StorageError.Because("the change is made, but not all partitions " +
+			"could be opened yet")
+	}
+	return opened, nil
+}
+
+// topic returns the topic of a name that a caller gave.
+func (s *Server) topic(name string) (*topic, error) {
+	if t, ok := s.catalog.Load().topics[name]; ok {
+		return t, nil
+	}
+	if name == "" {
+		return nil, fault.InvalidRequest.With().At("topic", "is required")
+	}
+	if err := cluster.CheckTopicName(name); err != nil {
+		return nil, err
+	}
+	return nil, fault.UnknownTopicOrPartition.With("topic", name)
+}
+
+// partition returns the log of a partition that this node leads.
+func (s *Server) partition(t *topic, partition int32) (*storage.Partition, error) {
+	if partition < 0 || int(partition) >= len(t.logs) {
+		return nil, fault.UnknownPartition.With("topic", t.Name, "partition", partition)
+	}
+	log := t.logs[partition]
+	if log == nil || t.Partitions[partition].Leader != s.cluster.NodeID() ||
+		s.cluster.Fenced() {
+		return nil, fault.NotLeaderOrFollower.With("topic", t.Name, "partition", partition)
+	}
+	return log, nil
+}
+
+// located gives an error of the store, which knows topics by id only, the name
+// of the topic.
+func located(err error, t *topic, partition int32) error {
+	e, ok := fault.Of(err)
+	switch {
+	case !ok:
+		return err
+	case e.Fault == fault.UnknownTopicOrPartition:
+		return fault.UnknownTopicOrPartition.With("topic", t.Name)
+	case e.Fault == fault.CorruptLog, e.Fault == fault.OffsetOutOfRange:
+		pairs := []any{"topic", t.Name, "partition", partition}
+		for _, pair := range e.Metadata {
+			if pair.Name != "partition_id" {
+				pairs = append(pairs, pair.Name, pair.Value)
+			}
+		}
+		return e.Fault.With(pairs...)
+	}
+	return err
+}

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// limiter bounds how many things go on at the same time.
+type limiter struct {
+	max     int64
+	running atomic.Int64
+}
+
+// enter reports whether one more may go on; if so, leave must follow.
+func (l *limiter) enter() bool {
+	if l.running.Add(1) <= l.max {
+		return true
+	}
+	l.running.Add(-1)
+	return false
+}
+
+func (l *limiter) leave() { l.running.Add(-1) }
+
+func (l *limiter) refusal() error {
+	return fault.ThrottlingQuotaExceeded.With("limit", l.max, "setting", "request.max.inflight")
+}
+
+// limitUnary refuses calls beyond request.max.inflight.
+func (s *Server) limitUnary(
+	ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
+) (any, error) {
+	if !s.calls.enter() {
+		return nil, s.calls.refusal()
+	}
+	defer s.calls.leave()
+	return next(ctx, request)
+}
+
+// limitStream refuses streams beyond request.max.inflight, which are counted
+// apart from unary calls: they stay open while nothing happens on them.
+func (s *Server) limitStream(
+	server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler,
+) error {
+	if !s.streams.enter() {
+		return s.streams.refusal()
+	}
+	defer s.streams.leave()
+	return next(server, stream)
+}

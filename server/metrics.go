@@ -1,0 +1,99 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc/codes"
+)
+
+// otherTopics is the label of all topics beyond the bound, which is no name that
+// a topic can have.
+const otherTopics = "(other)"
+
+// metrics are the node's metrics. Labels are bounded: methods and codes are
+// those of the API, and topics are cut off at a number.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	bytesIn  *prometheus.CounterVec
+	bytesOut *prometheus.CounterVec
+
+	topicsMax int
+	mu        sync.Mutex
+	topics    map[string]*topicMetrics
+}
+
+// topicMetrics are those of one topic, or of all beyond the bound.
+type topicMetrics struct{ bytesIn, bytesOut prometheus.Counter }
+
+func newMetrics(topicsMax int) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_requests_total",
+			Help: "Calls that ended, by RPC and gRPC code.",
+		}, []string{"method", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sluice_request_duration_seconds",
+			Help:    "How long calls took; streams and long polls as long as they lasted.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
+		}, []string{"method"}),
+		bytesIn: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_topic_bytes_in_total",
+			Help: "Bytes of record batches appended, as stored.",
+		}, []string{"topic"}),
+		bytesOut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_topic_bytes_out_total",
+			Help: "Bytes of record batches read by callers, as stored.",
+		}, []string{"topic"}),
+		topicsMax: topicsMax,
+		topics:    map[string]*topicMetrics{},
+	}
+	m.registry.MustRegister(m.requests, m.seconds, m.bytesIn, m.bytesOut,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// observe counts a call that ended.
+func (m *metrics) observe(method string, code codes.Code, took time.Duration) {
+	m.requests.WithLabelValues(method, code.String()).Inc()
+	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+}
+
+// topic returns the metrics of a topic. The first topics to come have their
+// own, until forget gives one up.
+func (m *metrics) topic(name string) *topicMetrics {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t := m.topics[name]; t != nil {
+		return t
+	}
+	if len(m.topics) >= m.topicsMax {
+		name = otherTopics
+	}
+	t := &topicMetrics{
+		bytesIn: m.bytesIn.WithLabelValues(name), bytesOut: m.bytesOut.WithLabelValues(name),
+	}
+	if name != otherTopics {
+		m.topics[name] = t
+	}
+	return t
+}
+
+// keep drops the metrics of topics that are no more.
+func (m *metrics) keep(topics map[string]*topic) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.topics {
+		if topics[name] == nil {
+			delete(m.topics, name)
+			m.bytesIn.DeleteLabelValues(name)
+			m.bytesOut.DeleteLabelValues(name)
+		}
+	}
+}

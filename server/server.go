@@ -1,0 +1,215 @@
+// Package server is a broker: it serves the RPCs of sluice.v1 from the node's
+// store and the cluster's metadata.
+//
+// New gives a Server, Start opens the partitions that the node keeps, and
+// Register adds the services to anything that takes gRPC services: a
+// grpc.Server made with GRPCOptions, or an inproc.Channel with the interceptors.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
+	"github.com/sluicelog/sluice/internal/setting"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/group"
+	"github.com/sluicelog/sluice/storage"
+)
+
+// Server serves the RPCs of one node. All methods may be called concurrently.
+// The caller keeps the cluster and the store, and closes them after the Server.
+type Server struct {
+	cfg     Config
+	store   *storage.Store
+	cluster *cluster.Cluster
+	groups  *group.Coordinator
+	metrics *metrics
+	health  *health.Server
+	tasks   *run.Group // nil before Start
+
+	static    setting.Broker // as they were at the start
+	catalog   atomic.Pointer[catalog]
+	calls     limiter // unary calls that are worked on
+	streams   limiter // streams that are open
+	producers producerIDs
+
+	draining  chan struct{} // closed by Drain
+	drainOnce sync.Once
+}
+
+// New returns a server that does nothing yet.
+func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:      cfg,
+		store:    store,
+		cluster:  c,
+		metrics:  newMetrics(cfg.TopicLabelCountMax),
+		health:   health.NewServer(),
+		static:   c.BrokerSettings(),
+		draining: make(chan struct{}),
+	}
+	s.calls.max = int64(s.static.RequestInFlightMax)
+	s.streams.max = int64(s.static.RequestInFlightMax)
+	s.producers = newProducerIDs(c.AllocateProducerIDs)
+	s.catalog.Store(&catalog{next: make(chan struct{})})
+	s.groups = group.New(group.Config{
+		Logger:            cfg.Logger,
+		Clock:             cfg.Clock,
+		MetadataBytesMax:  s.static.OffsetMetadataBytesMax,
+		Retention:         s.static.OffsetsRetention,
+		RetentionInterval: s.static.OffsetsRetentionCheckInterval,
+		TopicExists:       func(name string) bool { _, ok := c.Topic(name); return ok },
+	})
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	return s, nil
+}
+
+// Start opens every partition that the cluster gives the node and returns when
+// all of them can be read and written; it follows the metadata until Close. The
+// context bounds the start only.
+func (s *Server) Start(ctx context.Context) error {
+	s.tasks = run.New(context.WithoutCancel(ctx), "server")
+	s.groups.Start(s.tasks)
+	if err := s.open(ctx, s.cluster.Snapshot()); err != nil {
+		return errors.Join(fmt.Errorf("opening the partitions of the node: %w", err), s.Close())
+	}
+	s.tasks.Go("follow the metadata", s.follow)
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	return nil
+}
+
+// Register adds all services, health, and, where r can be asked what it serves,
+// reflection.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	sluicev1.RegisterLogServiceServer(r, &logService{s: s})
+	sluicev1.RegisterTopicServiceServer(r, &topicService{s: s})
+	sluicev1.RegisterGroupServiceServer(r, &groupService{s: s})
+	sluicev1.RegisterTransactionServiceServer(r, &transactionService{s: s})
+	sluicev1.RegisterClusterServiceServer(r, &clusterService{s: s})
+	sluicev1.RegisterConfigServiceServer(r, &configService{s: s})
+	healthpb.RegisterHealthServer(r, s.health)
+	if asked, ok := r.(reflection.GRPCServer); ok {
+		reflection.Register(asked)
+	}
+}
+
+// UnaryInterceptors returns what must run around every unary call, the first
+// one outermost.
+func (s *Server) UnaryInterceptors() []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{s.observeUnary, s.limitUnary}
+}
+
+// StreamInterceptors returns what must run around every stream, the first one
+// outermost.
+func (s *Server) StreamInterceptors() []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{s.observeStream, s.limitStream}
+}
+
+// The bounds of a connection that no setting changes.
+const (
+	responseMaxBytes      = 64 << 20
+	connectionStreamsMax  = 256
+	headerListMaxBytes    = 16 << 10
+	handshakeTimeout      = 10 * time.Second
+	pingIntervalMin       = 10 * time.Second
+	pingAfter             = 30 * time.Second
+	pingTimeout           = 10 * time.Second
+	connectionIdleTimeMax = 15 * time.Minute
+)
+
+// GRPCOptions returns the options of a grpc.Server for this node: the
+// interceptors, and a bound on everything that a connection may ask for.
+func (s *Server) GRPCOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.UnaryInterceptors()...),
+		grpc.ChainStreamInterceptor(s.StreamInterceptors()...),
+		grpc.MaxRecvMsgSize(s.RequestMaxBytes()),
+		grpc.MaxSendMsgSize(responseMaxBytes),
+		grpc.MaxConcurrentStreams(connectionStreamsMax),
+		grpc.MaxHeaderListSize(headerListMaxBytes),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: pingIntervalMin, PermitWithoutStream: true,
+		}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: connectionIdleTimeMax, Time: pingAfter, Timeout: pingTimeout,
+		}),
+		grpc.WaitForHandlers(true),
+	}
+}
+
+// RequestMaxBytes is the largest request message that the node takes
+// (socket.request.max.bytes).
+func (s *Server) RequestMaxBytes() int { return min(s.static.GRPCRequestBytesMax, math.MaxInt32) }
+
+// ResponseMaxBytes is the largest response message that the node sends.
+func (s *Server) ResponseMaxBytes() int { return responseMaxBytes }
+
+// Metrics returns the node's metrics.
+func (s *Server) Metrics() prometheus.Gatherer { return s.metrics.registry }
+
+// Ready returns why the node cannot serve, or nil.
+func (s *Server) Ready() error {
+	if s.tasks == nil {
+		return fault.BrokerNotAvailable.Because("the node is starting")
+	}
+	if s.isDraining() {
+		return fault.BrokerNotAvailable.Because("the node is stopping")
+	}
+	for _, err := range []error{s.store.Err(), s.cluster.Err(), s.tasks.Err()} {
+		if err != nil {
+			return err
+		}
+	}
+	if s.cluster.Fenced() {
+		return fault.BrokerNotAvailable.Because("the node has lost its place in the cluster")
+	}
+	return nil
+}
+
+// Drain makes the node not ready and ends what waits: long polls are answered
+// with what there is, and streams end with BROKER_NOT_AVAILABLE. Other calls go
+// on being served, so that those on the way are answered.
+func (s *Server) Drain() {
+	s.drainOnce.Do(func() {
+		s.health.Shutdown()
+		close(s.draining)
+	})
+}
+
+func (s *Server) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close drains and stops what the server does by itself. Stop what calls it
+// before: it does not wait for calls.
+func (s *Server) Close() error {
+	s.Drain()
+	if s.tasks == nil {
+		return nil
+	}
+	return s.tasks.Close()
+}
