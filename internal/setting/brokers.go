@@ -101,7 +101,8 @@ var brokerGroups = []Setting{
 		Doc:  "How long a new group waits for more members before it shares out partitions.",
 	}, {
 		Name: "group.max.session.timeout.ms", Type: Int, Default: "1800000", Min: 1,
-		Max: anyInt, Unit: UnitMillis, Doc: "The longest session timeout that a member may ask for.",
+		Max: anyInt, Unit: UnitMillis,
+		Doc: "The longest session timeout that a member may ask for.",
 	}, {
 		Name: "group.max.size", Type: Int, Default: "2147483647", Min: 1, Max: anyInt,
 		Doc: "How many members a group may have.",
@@ -139,7 +140,8 @@ var brokerGroups = []Setting{
 			"is smaller. Counts when the topic is created.",
 	}, {
 		Name: "transaction.state.log.num.partitions", Type: Int, Default: "50", Min: 1, Max: 1000,
-		Doc: "The number of partitions of __transaction_state. Counts when the topic is created.",
+		Doc: "The number of partitions of __transaction_state. Counts when the topic is " +
+			"created.",
 	}, {
 		Name: "transaction.state.log.replication.factor", Type: Int, Default: "3", Min: 1,
 		Max: 32767,
@@ -157,7 +159,8 @@ var brokerGroups = []Setting{
 var brokerLimits = []Setting{
 	{
 		Name: "fetch.max.bytes", Type: Int, Default: "57671680", Min: 1024, Max: anyInt,
-		Unit: UnitBytes, Doc: "The most bytes in the answer of one fetch, whatever the caller asks.",
+		Unit: UnitBytes,
+		Doc:  "The most bytes in the answer of one fetch, whatever the caller asks.",
 	}, {
 		Name: "fetch.max.records", Type: Int, Default: "100000", Min: 1, Max: anyInt,
 		Doc: "The most records in the answer of one fetch, whatever the caller asks.",

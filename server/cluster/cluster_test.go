@@ -128,6 +128,7 @@ func TestTopicsLiveThroughARestart(t *testing.T) {
 
 func TestACrashedNodeComesBackAtOnce(t *testing.T) {
 	cfg := testConfig(t)
+	cfg.LeaseTime = 5 * time.Minute // waiting for it to expire would fail the start
 	c := start(t, cfg)
 	created, err := c.CreateTopic(t.Context(), TopicSpec{Name: "t"})
 	require.NoError(t, err)

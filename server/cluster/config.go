@@ -57,7 +57,7 @@ type Config struct {
 	// earlier deadline. Default 5 s.
 	RequestTimeout time.Duration
 	// LeaseTime is how long the cluster takes the node for alive after it was
-	// last heard of, 2 s to 5 min in whole seconds. Default 9 s.
+	// last heard of, 3 s to 5 min in whole seconds. Default 9 s.
 	LeaseTime time.Duration
 
 	// Logger takes what the room and etcd have to say. Default slog.Default.
@@ -78,7 +78,7 @@ func DefaultConfig() Config {
 
 const (
 	rackBytesMax     = 255
-	leaseTimeMin     = 2 * time.Second
+	leaseTimeMin     = 3 * time.Second
 	leaseTimeMax     = 5 * time.Minute
 	endpointCountMax = 64
 )

@@ -51,6 +51,8 @@ func TestNodesAtOneExternalEtcdAgree(t *testing.T) {
 	assert.Equal(t, zero.ID(), one.ID())
 	assert.EqualValues(t, 0, one.Controller())
 
+	_, err := zero.feed.await(t.Context(), one.Snapshot().Revision())
+	require.NoError(t, err)
 	created, err := zero.CreateTopic(t.Context(), TopicSpec{
 		Name: "t", PartitionCount: 4, ReplicationFactor: 2,
 	})

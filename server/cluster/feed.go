@@ -23,6 +23,7 @@ type feed struct {
 // formatError says that the metadata can't be followed any further.
 type formatError struct{ error }
 
+// Unwrap returns what is wrong with the metadata.
 func (e formatError) Unwrap() error { return e.error }
 
 func (f *feed) snapshot() *Snapshot { return f.current.Load() }
