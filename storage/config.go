@@ -73,6 +73,8 @@ type Config struct {
 	// ReclaimMinBytes is how much removed data may lie unreclaimed before the
 	// store forces compactions to get its space back. Default 256 MiB.
 	ReclaimMinBytes int64
+
+	wrap func(engine) engine // tests put faults in here
 }
 
 // DefaultConfig returns the defaults, without a directory.

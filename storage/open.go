@@ -95,6 +95,9 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		commit: commitTo(s.db),
 		free:   func() (int64, error) { return freeBytes(cfg.Dir) },
 	}
+	if cfg.wrap != nil {
+		s.engine = cfg.wrap(s.engine)
+	}
 	s.tasks = run.New(context.WithoutCancel(ctx), "storage")
 	return s, nil
 }

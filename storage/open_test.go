@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,11 +71,13 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 		"newer format": {func(c *Config) {
 			rewrite(t, c.Dir, metaName, `"format_version": 1`, `"format_version": 2`)
 		}, "has format 2"},
-		"broken meta": {func(c *Config) { rewrite(t, c.Dir, metaName, "{", "") }, metaName},
+		"broken meta": {func(c *Config) {
+			rewrite(t, c.Dir, metaName, "{", "")
+		}, metaName},
 		"lost meta": {func(c *Config) {
 			require.NoError(t, os.Remove(filepath.Join(c.Dir, metaName)))
 		}, "holds a log but no meta.json"},
-		"a file":             {func(c *Config) { c.Dir = filepath.Join(c.Dir, lockName) }, "cannot be made"},
+		"a file":             {func(c *Config) { c.Dir += "/" + lockName }, "cannot be made"},
 		"no directory named": {func(c *Config) { c.Dir = "" }, "name the data directory"},
 		"a size out of range": {func(c *Config) { c.MemTableBytes = 7 },
 			"MemTableBytes is 7, allowed is 1048576"},
@@ -248,16 +251,22 @@ func TestASyncFailureThatBadgerOnlyLogsEndsTheStore(t *testing.T) {
 func TestAppendsAreRefusedBelowTheFreeSpaceFloor(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	cfg.FreeSpaceFloorBytes = 1000
+	var free atomic.Int64
+	free.Store(1000)
+	cfg.wrap = func(e engine) engine {
+		e.free = func() (int64, error) { return free.Load(), nil }
+		return e
+	}
 	s := openTest(t, cfg)
 	p := createTest(t, s, 0)
 	appendTest(t, p, spec{count: 3})
-	s.engine.free = func() (int64, error) { return 999, nil }
+	free.Store(999)
 	s.lookAtSpace()
 	_, err := p.Append(context.Background(), AppendRequest{Batch: spec{}.encode(t)})
 	require.ErrorIs(t, err, fault.StorageFull)
 	_, err = p.Trim(context.Background(), 2)
 	require.NoError(t, err, "giving space back must work on a full disk")
-	s.engine.free = func() (int64, error) { return 1000, nil }
+	free.Store(1000)
 	s.lookAtSpace()
 	require.EqualValues(t, 3, appendTest(t, p, spec{}).BaseOffset)
 }

@@ -230,6 +230,19 @@ func TestProducerSnapshotsBoundTheRebuild(t *testing.T) {
 	require.EqualValues(t, 19, a.BaseOffset)
 }
 
+func TestProducersAreRememberedOverATrim(t *testing.T) {
+	s := settled(t, testConfig(t.TempDir()))
+	p := createTest(t, s, 0)
+	for i := range int32(3) {
+		appendTest(t, p, spec{pid: 9, sequence: i})
+	}
+	_, err := p.Trim(context.Background(), 3)
+	require.NoError(t, err)
+	p = partitionOf(t, crashed(t, s), 0)
+	require.True(t, appendTest(t, p, spec{pid: 9, sequence: 2}).Duplicate)
+	require.EqualValues(t, 3, appendTest(t, p, spec{pid: 9, sequence: 3}).BaseOffset)
+}
+
 func TestProducersExpireByTheWallClock(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	now := time.Now()

@@ -29,6 +29,9 @@ func (s *Store) admitTrim(g *group, p *Partition, before Offset) (Offset, error)
 	if before <= state.start {
 		return state.start, nil
 	}
+	if from := state.producersFrom; from >= 0 && from < before {
+		s.snapshotProducers(g, p) // what it is rebuilt from is about to go
+	}
 	state = g.touch(p)
 	state.start = before
 	state.dropSegments()
