@@ -1,254 +1,83 @@
-package avro
+package cluster
 
-import (
-	"errors"
-	"fmt"
-)
+import "slices"
 
-const (
-	// reasonCount bounds the reasons that Compatible collects: shared types
-	// can make their number exponential.
-	reasonCount = 20_000
-	// pairSteps bounds the work on one pair of schemas.
-	pairSteps = 1 << 20
-	// pairDepth bounds how deep pairs are nested.
-	pairDepth = 10_000
-)
-
-// Compatible returns every reason why reader cannot read what writer wrote,
-// in Avro Java's order: none if it always can, at most 20,000 otherwise. The
-// error is an *AmbiguousError, or ErrTooComplex if the schemas are made so
-// that the answer would take too long; either way they count as not
-// compatible. It keeps nothing between calls.
-func Compatible(reader, writer *Schema) ([]Reason, error) {
-	c := &comparer{memo: make(map[[2]*Type]*outcome), steps: pairSteps}
-	o, err := c.root(reader.root, writer.root)
-	if err != nil {
-		return nil, err
+// fence takes a node out of a partition's in-sync set, and out of the lead
+// (C1). MinISR is the topic's min.insync.replicas.
+func fence(p Partition, node int32, minISR int) Partition {
+	if !slices.Contains(p.ISR, node) && p.Leader != node {
+		return p
 	}
-	return o.reasons(), nil
+	p = withISR(p, without(p.ISR, node), minISR)
+	if p.Leader == node {
+		p.Leader = NoLeader
+		p.LeaderEpoch++
+	}
+	return p
 }
 
-// comparer is one comparison, which follows Java's checker step by step: a
-// pair of types is compared once, and what was found then, with the location
-// of that first time, is found again wherever the pair comes up later; a pair
-// that is being compared counts as compatible.
-//
-// Java remembers every pair of nodes. Only pairs with a named type can come up
-// twice, since any other node has one place in its schema, so only those are
-// kept here.
-type comparer struct {
-	memo  map[[2]*Type]*outcome
-	steps int
-	depth int
-}
-
-// root compares a pair as if it were two whole schemas.
-func (c *comparer) root(r, w *Type) (*outcome, error) { return c.pair(r, w, rootPlace) }
-
-var errPairs = fmt.Errorf("%w: comparing the schemas takes more than %d steps or %d levels",
-	ErrTooComplex, pairSteps, pairDepth)
-
-func (c *comparer) pair(r, w *Type, at *location) (*outcome, error) {
-	c.steps--
-	c.depth++
-	defer func() { c.depth-- }()
-	if c.steps <= 0 || c.depth > pairDepth {
-		return nil, errPairs
+// elect gives a partition without a leader the first replica that is in sync
+// and eligible, or, only when none is in sync, the first eligible one that
+// holds every acknowledged record (C2).
+func elect(p Partition, eligible func(node int32) bool, minISR int) Partition {
+	if p.Leader != NoLeader {
+		return p
 	}
-	if !r.kind.named() && !w.kind.named() {
-		return c.compare(r, w, at)
-	}
-	key := [2]*Type{r, w}
-	if known, ok := c.memo[key]; ok {
-		return known, nil
-	}
-	c.steps -= 11 // what the memo costs
-	c.memo[key] = fine
-	o, err := c.compare(r, w, at)
-	if err != nil {
-		return nil, err
-	}
-	c.memo[key] = o
-	return o, nil
-}
-
-func (c *comparer) compare(r, w *Type, at *location) (*outcome, error) {
-	switch {
-	case r.kind == Union && w.kind == Union:
-		return c.unions(r, w, at)
-	case w.kind == Union:
-		return c.everyBranch(r, w, at)
-	case r.kind == Union:
-		return c.anyBranch(r, w, at)
-	case r.kind != w.kind:
-		if promotes(w.kind, r.kind) {
-			return fine, nil
-		}
-		return wrong(TypeMismatch, at, r, w, -1), nil
-	}
-	switch r.kind {
-	case Array:
-		return c.pair(r.elem, w.elem, at.to(toItems, 0))
-	case Map:
-		return c.pair(r.elem, w.elem, at.to(toValues, 0))
-	case Fixed:
-		return both(c.names(r, w, at), c.sizes(r, w, at)), nil
-	case Enum:
-		return both(c.names(r, w, at), c.symbols(r, w, at)), nil
-	case Record:
-		o, err := c.fields(r, w, at)
-		if err != nil {
-			return nil, err
-		}
-		return both(c.names(r, w, at), o), nil
-	}
-	return fine, nil
-}
-
-// promotes tells whether a written primitive can be read as another (Avro
-// specification, "Schema Resolution").
-func promotes(from, to Kind) bool {
-	switch from {
-	case Int:
-		return to == Long || to == Float || to == Double
-	case Long:
-		return to == Float || to == Double
-	case Float:
-		return to == Double
-	case String:
-		return to == Bytes
-	case Bytes:
-		return to == String
-	}
-	return false
-}
-
-func (c *comparer) everyBranch(r, w *Type, at *location) (*outcome, error) {
-	all := fine
-	for i, b := range w.branches {
-		o, err := c.pair(r, b, at.to(toBranch, i))
-		if err != nil {
-			return nil, err
-		}
-		all = both(all, o)
-	}
-	return all, nil
-}
-
-func (c *comparer) unions(r, w *Type, at *location) (*outcome, error) {
-	all := fine
-	for i, b := range w.branches {
-		o, err := c.root(r, b)
-		if err != nil {
-			return nil, err
-		}
-		if o.count > 0 {
-			all = both(all, wrong(MissingUnionBranch, at, r, w, i))
+	for _, node := range p.Replicas {
+		if slices.Contains(p.ISR, node) && eligible(node) {
+			p.Leader = node
+			p.LeaderEpoch++
+			return p
 		}
 	}
-	return all, nil
-}
-
-func (c *comparer) anyBranch(r, w *Type, at *location) (*outcome, error) {
-	for _, b := range r.branches {
-		o, err := c.root(b, w)
-		if err != nil {
-			return nil, err
-		}
-		if o.count == 0 {
-			return fine, nil
+	if len(p.ISR) > 0 {
+		return p
+	}
+	for _, node := range p.Replicas {
+		if slices.Contains(p.ELR, node) && eligible(node) {
+			p = withISR(p, []int32{node}, minISR)
+			p.Leader = node
+			p.LeaderEpoch++
+			return p
 		}
 	}
-	return wrong(MissingUnionBranch, at, r, w, -1), nil
+	return p
 }
 
-// names compares the simple names; an alias of the reader stands for a full
-// name of the writer.
-func (c *comparer) names(r, w *Type, at *location) *outcome {
-	c.steps -= len(r.aliases)
-	if r.name.Simple == w.name.Simple || r.aliased(w.full) {
-		return fine
-	}
-	return wrong(NameMismatch, at, r, w, -1)
-}
-
-func (c *comparer) sizes(r, w *Type, at *location) *outcome {
-	if r.size == w.size {
-		return fine
-	}
-	return wrong(FixedSizeMismatch, at, r, w, -1)
-}
-
-func (c *comparer) symbols(r, w *Type, at *location) *outcome {
-	if r.hasEnum {
-		return fine
-	}
-	for _, s := range w.symbols {
-		c.steps--
-		if r.symbol(s) < 0 {
-			return wrong(MissingEnumSymbols, at, r, w, -1)
+// withISR changes the in-sync set and computes the eligible set that belongs
+// to it (M1).
+func withISR(p Partition, isr []int32, minISR int) Partition {
+	var elr []int32
+	if len(isr) < minISR {
+		for _, node := range p.Replicas {
+			held := slices.Contains(p.ELR, node) || slices.Contains(p.ISR, node)
+			if held && !slices.Contains(isr, node) {
+				elr = append(elr, node)
+			}
 		}
 	}
-	return fine
+	p.ISR, p.ELR = isr, elr
+	return p
 }
 
-func (c *comparer) fields(r, w *Type, at *location) (*outcome, error) {
-	all := fine
-	for i := range r.fields {
-		o, err := c.field(r, w, i, at)
-		if err != nil {
-			return nil, err
+// readmit is what a new start of a node does to a partition: its old start is
+// fenced, and then a leader is elected, which may be the node again, under a
+// new epoch (C3, C4).
+func readmit(p Partition, node int32, eligible func(int32) bool, minISR int) Partition {
+	before := p.LeaderEpoch
+	p = elect(fence(p, node, minISR), eligible, minISR)
+	if p.LeaderEpoch > before {
+		p.LeaderEpoch = before + 1 // one write, one epoch
+	}
+	return p
+}
+
+func without(nodes []int32, node int32) []int32 {
+	rest := make([]int32, 0, len(nodes))
+	for _, n := range nodes {
+		if n != node {
+			rest = append(rest, n)
 		}
-		all = both(all, o)
 	}
-	return all, nil
-}
-
-func (c *comparer) field(r, w *Type, i int, at *location) (*outcome, error) {
-	f := &r.fields[i]
-	c.steps -= 1 + len(f.aliases)
-	source, err := writerField(w, f, i)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case source != nil && f.typ.kind >= String && source.typ.kind >= String &&
-		(f.typ.kind == source.typ.kind || promotes(source.typ.kind, f.typ.kind)):
-		return fine, nil // most fields
-	case source != nil:
-		return c.pair(f.typ, source.typ, at.to(toField, i))
-	case f.def != nil:
-		return fine, nil
-	case f.typ.kind == Enum && f.typ.hasEnum:
-		// Java compares the enum with the whole record here.
-		return c.pair(f.typ, w, at.to(toField, i))
-	}
-	return wrong(MissingDefault, at, r, w, i), nil
-}
-
-// writerField returns the writer's field that a field of the reader reads: the
-// one of its name or of one of its aliases, or nil.
-func writerField(w *Type, f *Field, position int) (*Field, error) {
-	source := w.field(f.name)
-	for _, alias := range f.aliases {
-		other := w.field(alias)
-		if other == nil {
-			continue
-		}
-		if source != nil {
-			return nil, &AmbiguousError{Field: f, Position: position, Writer: w}
-		}
-		source = other
-	}
-	return source, nil
-}
-
-// describe returns the text of an error of Compatible for a message.
-func describe(err error) string {
-	var ambiguous *AmbiguousError
-	if errors.As(err, &ambiguous) {
-		return ambiguous.Error()
-	}
-	return err.Error()
+	return rest
 }
