@@ -1,0 +1,334 @@
+package sluice_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+// fakeBroker keeps a topic in memory and checks sequences as a broker does. What it cannot do is
+// fail by itself: onBatch and onFetch make it.
+type fakeBroker struct {
+	sluicev1.UnimplementedLogServiceServer
+	sluicev1.UnimplementedTopicServiceServer
+	sluicev1.UnimplementedTransactionServiceServer
+
+	mu         sync.Mutex
+	topic      string
+	partitions []*fakePartition
+	producers  int64
+	requests   []*sluicev1.ProduceRequest
+	streams    int
+	fetches    []*sluicev1.FetchStreamRequest
+	changed    chan struct{} // closed and replaced at every append
+
+	// What to do with a batch; nil writes all.
+	onBatch func(h batch.Header, request *sluicev1.ProduceRequest) action
+	// The error with which a stream of reads ends after so many messages.
+	onFetch func(messages int) error
+}
+
+// action is what the fake does with a batch. The zero action writes and answers.
+type action struct {
+	refuse    error         // answer this instead of writing
+	breaks    error         // end the stream with this, before writing
+	loses     bool          // end the stream after writing, with no answer
+	silent    bool          // neither write nor answer, nor go on with the stream
+	wait      chan struct{} // do nothing until this is closed
+	forgets   bool          // forget all producers first
+	timestamp time.Time     // what the answer says
+}
+
+type fakePartition struct {
+	start   int64
+	next    int64
+	batches [][]byte
+	last    map[int64]sequenceState
+}
+
+// sequenceState is what is known of a producer: its latest batches.
+type sequenceState struct{ batches []batch.Header }
+
+// startFake serves a topic from memory and returns a client of it.
+func startFake(t *testing.T, topic string, partitions int) (*fakeBroker, *sluice.Client) {
+	t.Helper()
+	f := &fakeBroker{topic: topic, changed: make(chan struct{})}
+	for range partitions {
+		f.partitions = append(f.partitions, &fakePartition{last: map[int64]sequenceState{}})
+	}
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
+	sluicev1.RegisterLogServiceServer(server, f)
+	sluicev1.RegisterTopicServiceServer(server, f)
+	sluicev1.RegisterTransactionServiceServer(server, f)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	client, err := sluice.Dial("passthrough:///fake", sluice.WithGRPCOptions(
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}),
+	))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, client.Close())
+		server.Stop()
+		require.NoError(t, <-served)
+	})
+	return f, client
+}
+
+func (f *fakeBroker) GetTopic(
+	_ context.Context, r *sluicev1.GetTopicRequest,
+) (*sluicev1.GetTopicResponse, error) {
+	if r.GetTopic() != f.topic {
+		return nil, fault.Status(fault.UnknownTopicOrPartition.With("topic", r.GetTopic())).Err()
+	}
+	return &sluicev1.GetTopicResponse{Topic: &sluicev1.Topic{
+		Topic: f.topic, PartitionCount: int32(len(f.partitions)),
+	}}, nil
+}
+
+func (f *fakeBroker) InitProducer(
+	context.Context, *sluicev1.InitProducerRequest,
+) (*sluicev1.InitProducerResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.producers++
+	return &sluicev1.InitProducerResponse{ProducerId: f.producers}, nil
+}
+
+func (f *fakeBroker) ListOffsets(
+	_ context.Context, r *sluicev1.ListOffsetsRequest,
+) (*sluicev1.ListOffsetsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.partitions[r.GetPartition()]
+	if r.GetAt() == "earliest" {
+		return &sluicev1.ListOffsetsResponse{Offset: p.start}, nil
+	}
+	return &sluicev1.ListOffsetsResponse{Offset: p.next}, nil
+}
+
+func (f *fakeBroker) ProduceStream(stream sluicev1.LogService_ProduceStreamServer) error {
+	f.mu.Lock()
+	f.streams++
+	f.mu.Unlock()
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return nil //nolint:nilerr // the client went away
+		}
+		answer, err := f.produce(stream.Context(), message.GetRequest())
+		if err != nil {
+			return fault.Status(err).Err()
+		}
+		if err := stream.Send(answer); err != nil {
+			return nil //nolint:nilerr // the client went away
+		}
+	}
+}
+
+// produce does with a request what the script says. An error ends the stream.
+func (f *fakeBroker) produce(
+	ctx context.Context, r *sluicev1.ProduceRequest,
+) (*sluicev1.ProduceStreamResponse, error) {
+	header, err := batch.Verify(r.GetRecordBatch())
+	if err != nil {
+		return nil, fault.CorruptMessage.Wrap(err)
+	}
+	f.mu.Lock()
+	f.requests = append(f.requests, r)
+	var do action
+	if f.onBatch != nil {
+		do = f.onBatch(header, r)
+	}
+	f.mu.Unlock()
+	if do.wait != nil {
+		select {
+		case <-do.wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	switch {
+	case do.breaks != nil:
+		return nil, do.breaks
+	case do.silent:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case do.refuse != nil:
+		return &sluicev1.ProduceStreamResponse{Error: fault.Status(do.refuse).Proto()}, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.partitions[r.GetPartition()]
+	if do.forgets {
+		clear(p.last)
+	}
+	offset, err := p.append(header, r.GetRecordBatch())
+	if err != nil {
+		return &sluicev1.ProduceStreamResponse{Error: fault.Status(err).Proto()}, nil
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+	if do.loses {
+		return nil, fault.BrokerNotAvailable.Because("the node went away")
+	}
+	result := &sluicev1.ProduceResult{Partition: r.GetPartition()}
+	if r.GetAcks() != sluicev1.Acks_ACKS_NONE {
+		result.Offset = &offset
+		at := do.timestamp
+		if at.IsZero() {
+			at = time.UnixMilli(header.BaseTimestamp)
+		}
+		result.Timestamp = timestamppb.New(at)
+	}
+	return &sluicev1.ProduceStreamResponse{Response: &sluicev1.ProduceResponse{
+		Results: []*sluicev1.ProduceResult{result},
+	}}, nil
+}
+
+// append writes a batch once, as KIP-98 says, and returns its offset.
+func (p *fakePartition) append(h batch.Header, b []byte) (int64, error) {
+	if h.ProducerID >= 0 {
+		known := p.last[h.ProducerID].batches
+		for _, old := range known {
+			if old.BaseSequence == h.BaseSequence && old.Count == h.Count {
+				return old.BaseOffset, nil
+			}
+		}
+		switch {
+		case len(known) == 0 && h.BaseSequence != 0:
+			return 0, fault.UnknownProducerID.With("producer_id", h.ProducerID)
+		case len(known) > 0 && known[len(known)-1].LastSequence()+1 != h.BaseSequence:
+			return 0, fault.OutOfOrderSequenceNumber.With("producer_id", h.ProducerID,
+				"base_sequence", h.BaseSequence)
+		}
+	}
+	offset := p.next
+	h.BaseOffset = offset
+	if h.ProducerID >= 0 {
+		known := append(p.last[h.ProducerID].batches, h)
+		p.last[h.ProducerID] = sequenceState{batches: known[max(0, len(known)-5):]}
+	}
+	stored := append([]byte(nil), b...)
+	batch.SetBaseOffset(stored, offset)
+	p.batches = append(p.batches, stored)
+	p.next = h.NextOffset()
+	return offset, nil
+}
+
+func (f *fakeBroker) FetchStream(
+	r *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
+) error {
+	f.mu.Lock()
+	f.fetches = append(f.fetches, r)
+	onFetch := f.onFetch
+	f.mu.Unlock()
+	caughtUp := map[int32]bool{}
+	for messages := 0; ; {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		sent := false
+		for _, want := range r.GetPartitions() {
+			message, err := f.read(want)
+			if err != nil {
+				return fault.Status(err).Err()
+			}
+			if len(message.GetRecordBatches()) == 0 {
+				if caughtUp[want.GetPartition()] {
+					continue
+				}
+				caughtUp[want.GetPartition()] = true
+			}
+			if onFetch != nil {
+				if err := onFetch(messages); err != nil {
+					return fault.Status(err).Err()
+				}
+			}
+			if err := stream.Send(message); err != nil {
+				return err
+			}
+			want.Offset = message.GetNextOffset()
+			messages++
+			sent = true
+		}
+		if sent {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
+
+// read returns the batch that holds an offset.
+func (f *fakeBroker) read(want *sluicev1.FetchPartition) (*sluicev1.FetchStreamResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.partitions[want.GetPartition()]
+	if want.GetOffset() < p.start || want.GetOffset() > p.next {
+		return nil, fault.OffsetOutOfRange.With("offset", want.GetOffset(),
+			"log_start_offset", p.start, "high_watermark", p.next)
+	}
+	message := &sluicev1.FetchStreamResponse{
+		Topic: want.GetTopic(), Partition: want.GetPartition(), HighWatermark: p.next,
+		LogStartOffset: p.start, NextOffset: want.GetOffset(),
+	}
+	for _, b := range p.batches {
+		h, err := batch.ParseHeader(b)
+		if err != nil {
+			return nil, err
+		}
+		if h.NextOffset() > want.GetOffset() {
+			message.RecordBatches, message.NextOffset = b, h.NextOffset()
+			break
+		}
+	}
+	return message, nil
+}
+
+// locked runs fn while the fake does nothing.
+func (f *fakeBroker) locked(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn()
+}
+
+// requestCount returns how many batches have come.
+func (f *fakeBroker) requestCount() (count int) {
+	f.locked(func() { count = len(f.requests) })
+	return count
+}
+
+// values returns the values of a partition in order.
+func (f *fakeBroker) values(t *testing.T, partition int) []string {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var values []string
+	for _, b := range f.partitions[partition].batches {
+		for r, err := range batch.Records(b, batch.Limits{}) {
+			require.NoError(t, err)
+			values = append(values, string(r.Value))
+		}
+	}
+	return values
+}

@@ -1,0 +1,77 @@
+package sluice
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// Offset says where in a partition to begin: Beginning, End, At an offset or Since a time. The
+// zero Offset is the beginning.
+type Offset struct {
+	kind   offsetKind
+	number int64
+	time   time.Time
+}
+
+type offsetKind int8
+
+const (
+	offsetBeginning offsetKind = iota
+	offsetEnd
+	offsetNumber
+	offsetTime
+)
+
+// Beginning is the first record that the log still holds.
+func Beginning() Offset { return Offset{} }
+
+// End is the next record to be written.
+func End() Offset { return Offset{kind: offsetEnd} }
+
+// At is exactly this offset, not negative.
+func At(offset int64) Offset { return Offset{kind: offsetNumber, number: offset} }
+
+// Since is the first record with this timestamp or a later one, and the end where there is none.
+func Since(t time.Time) Offset { return Offset{kind: offsetTime, time: t} }
+
+// String says it as the command line does: beginning, end, 42 or @2026-01-01T00:00:00Z.
+func (o Offset) String() string {
+	switch o.kind {
+	case offsetEnd:
+		return "end"
+	case offsetNumber:
+		return strconv.FormatInt(o.number, 10)
+	case offsetTime:
+		return "@" + o.time.UTC().Format(time.RFC3339Nano)
+	}
+	return "beginning"
+}
+
+// Offset returns the offset that at stands for in a partition now; At(n) is n, whether the log
+// holds it or not. Errors: ErrUnknownTopicOrPartition.
+func (c *Client) Offset(
+	ctx context.Context, topic string, partition int32, at Offset,
+) (int64, error) {
+	request := &sluicev1.ListOffsetsRequest{Topic: topic, Partition: partition}
+	switch at.kind {
+	case offsetNumber:
+		return at.number, nil
+	case offsetBeginning:
+		request.At = "earliest"
+	case offsetEnd:
+		request.At = "latest"
+	case offsetTime:
+		request.At = strconv.FormatInt(at.time.UnixMilli(), 10)
+	}
+	answer, err := call(ctx, "finding the offset "+at.String()+" of "+
+		partitionName(topic, partition), c.log.ListOffsets, request)
+	return answer.GetOffset(), err
+}
+
+// partitionName writes a partition as Kafka does: flights-3.
+func partitionName(topic string, partition int32) string {
+	return topic + "-" + strconv.Itoa(int(partition))
+}
