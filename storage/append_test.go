@@ -192,29 +192,77 @@ func TestAppendAsyncAnswersInOrder(t *testing.T) {
 	}
 }
 
-func TestAnAppendThatIsCancelledInTheQueueIsNotWritten(t *testing.T) {
-	s := openTest(t, testConfig(t.TempDir()))
+func TestACancelledAppendSaysWhetherItMayBeWritten(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.GroupMaxBytes = 1 << 10
+	s := openTest(t, cfg)
 	p := createTest(t, s, 0)
 	entered, release := stall(s)
-
-	// The first is being committed, and the second fills the next group.
-	for range 2 {
-		require.NoError(t, p.AppendAsync(AppendRequest{Batch: spec{}.encode(t)},
-			func(Appended, error) {}))
-		<-entered
-		break
+	start := func() (cancel context.CancelFunc, outcome chan error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		outcome = make(chan error, 1)
+		go func() {
+			_, err := p.Append(ctx, AppendRequest{Batch: spec{size: 1500}.encode(t)})
+			outcome <- err
+		}()
+		return cancel, outcome
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	cancel, taken := start()
+	<-entered // it is being committed
 	cancel()
-	_, err := p.Append(ctx, AppendRequest{Batch: spec{}.encode(t)})
+	err := <-taken
+	require.ErrorIs(t, err, ErrOutcomeUnknown)
 	require.ErrorIs(t, err, context.Canceled)
-	unknown := !isWithdrawn(err)
+
+	// The second fills the next group, so that what comes later stays queued.
+	require.NoError(t, p.AppendAsync(AppendRequest{Batch: spec{size: 1500}.encode(t)},
+		func(Appended, error) {}))
+	cancel, queued := start()
+	cancel()
+	err = <-queued
+	require.ErrorIs(t, err, ErrWithdrawn)
+	require.ErrorIs(t, err, context.Canceled)
+
 	close(release)
-	end := appendTest(t, p, spec{}).BaseOffset
-	if unknown {
-		require.ErrorIs(t, err, ErrOutcomeUnknown)
-		require.LessOrEqual(t, end, Offset(2))
-		return
+	require.EqualValues(t, 2, appendTest(t, p, spec{}).BaseOffset)
+}
+
+func TestCallersWaitWhileTheQueueIsFull(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.QueueMaxBytes = 4 << 10
+	s := openTest(t, cfg)
+	p := createTest(t, s, 0)
+	entered, release := stall(s)
+	answers := make(chan error, 100)
+	in := func(ctx context.Context) error {
+		_, err := p.Append(ctx, AppendRequest{Batch: spec{size: 1900}.encode(t)})
+		return err
 	}
-	require.EqualValues(t, 1, end, "a withdrawn batch was written")
+	for range 2 {
+		require.NoError(t, p.AppendAsync(AppendRequest{Batch: spec{size: 1900}.encode(t)},
+			func(_ Appended, err error) { answers <- err }))
+	}
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	blocked := make(chan error, 1)
+	go func() { blocked <- in(ctx) }()
+	cancel()
+	require.ErrorIs(t, <-blocked, ErrWithdrawn)
+	close(release)
+	require.NoError(t, <-answers)
+	require.NoError(t, <-answers)
+	require.NoError(t, in(context.Background()))
+	require.EqualValues(t, 3, p.End())
+}
+
+// stall makes every commit say so on entered and wait until release is closed.
+func stall(s *Store) (entered <-chan struct{}, release chan struct{}) {
+	in, out := make(chan struct{}, 1000), make(chan struct{})
+	inner := s.engine.commit
+	s.engine.commit = func(number uint64, writes []write) error {
+		in <- struct{}{}
+		<-out
+		return inner(number, writes)
+	}
+	return in, out
 }
