@@ -38,14 +38,45 @@ type broker struct {
 	request *sluicev1.ProduceRequest // the last one
 	fail    error                    // what every call answers, if set
 	group   string
+
+	fetching   chan struct{} // holds a value once a fetch waits
+	onFetchEnd func()        // called when a fetch that waited is cancelled
 }
 
 func newBroker(topics map[string]int) *broker {
-	b := &broker{logs: map[string][][]*sluicev1.Record{}, grown: make(chan struct{})}
+	b := &broker{
+		logs: map[string][][]*sluicev1.Record{}, grown: make(chan struct{}),
+		fetching: make(chan struct{}, 1),
+	}
 	for name, partitions := range topics {
 		b.logs[name] = make([][]*sluicev1.Record, partitions)
 	}
 	return b
+}
+
+// append adds a record with a value.
+func (b *broker) append(topic string, partition int, value string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	log := b.logs[topic][partition]
+	b.logs[topic][partition] = append(log, &sluicev1.Record{
+		Offset: int64(len(log)), Value: []byte(value),
+		Timestamp: timestamppb.New(time.UnixMilli(1_767_225_600_123)),
+	})
+	b.changed()
+}
+
+// drop deletes a topic.
+func (b *broker) drop(topic string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.logs, topic)
+	b.changed()
+}
+
+func (b *broker) changed() {
+	close(b.grown)
+	b.grown = make(chan struct{})
 }
 
 // channel registers the broker and counts in what arrives.
@@ -120,8 +151,7 @@ func (b *broker) Produce(
 			Partition: partition, Offset: &offset, Timestamp: stamp,
 		})
 	}
-	close(b.grown)
-	b.grown = make(chan struct{})
+	b.changed()
 	return answer, nil
 }
 
@@ -144,12 +174,19 @@ func (b *broker) Fetch(
 				"log_start_offset", 0, "high_watermark", end)
 		}
 		if request.GetOffset() < end || deadline.Err() != nil {
+			if ctx.Err() != nil && b.onFetchEnd != nil {
+				b.onFetchEnd()
+			}
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			return &sluicev1.FetchResponse{
 				Records: log[request.GetOffset():], HighWatermark: end, NextOffset: end,
 			}, nil
+		}
+		select {
+		case b.fetching <- struct{}{}:
+		default:
 		}
 		select {
 		case <-grown:
@@ -261,11 +298,7 @@ func (b *broker) GetTopic(
 func (b *broker) DeleteTopic(
 	_ context.Context, request *sluicev1.DeleteTopicRequest,
 ) (*sluicev1.DeleteTopicResponse, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.logs, request.GetTopic())
-	close(b.grown)
-	b.grown = make(chan struct{})
+	b.drop(request.GetTopic())
 	return &sluicev1.DeleteTopicResponse{}, nil
 }
 

@@ -92,7 +92,14 @@ func New(config Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	g.addNative(native)
+	g.addConfluent()
+	g.addLive()
 	g.addHealth()
+	if config.Docs != nil {
+		if err := g.addPages(config.Docs); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
 	return g, nil
 }
 

@@ -122,7 +122,8 @@ func TestBadBodiesNameThePlace(t *testing.T) {
 			"records[0].headers[0].name: required",
 		},
 		"header count": {
-			produce, `{"records":[{"headers":[` + strings.Repeat(`{"name":"a"},`, 64) + `{"name":"a"}]}]}`,
+			produce,
+			`{"records":[{"headers":[` + strings.Repeat(`{"name":"a"},`, 64) + `{"name":"a"}]}]}`,
 			"more than 64 headers",
 		},
 		"unknown field": {
@@ -272,7 +273,8 @@ func TestBadPathsAndQueries(t *testing.T) {
 			assert.Contains(t, message, test.want)
 		})
 	}
-	answer := f.do(t, http.MethodPost, "/v1/topics/orders/records?acks=ACKS_NONE", `{"records":[{}]}`)
+	answer := f.do(t, http.MethodPost, "/v1/topics/orders/records?acks=ACKS_NONE",
+		`{"records":[{}]}`)
 	assert.Equal(t, http.StatusBadRequest, answer.status)
 }
 

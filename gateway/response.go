@@ -66,7 +66,11 @@ func (w *response) start(status, size int) {
 	control := http.NewResponseController(w.ResponseWriter)
 	_ = control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
 	header := w.Header()
-	if !w.plain && size >= compressBytesMin && w.encoding != "" && compressible(header) {
+	open := header.Get("Content-Encoding") == "" && header.Get("Content-Range") == ""
+	if open {
+		header.Add("Vary", "Accept-Encoding")
+	}
+	if open && !w.plain && size >= compressBytesMin && w.encoding != "" {
 		pool := &gzips
 		if w.encoding == "zstd" {
 			pool = &zstds
@@ -76,14 +80,7 @@ func (w *response) start(status, size int) {
 		header.Set("Content-Encoding", w.encoding)
 		header.Del("Content-Length")
 	}
-	if compressible(header) {
-		header.Add("Vary", "Accept-Encoding")
-	}
 	w.ResponseWriter.WriteHeader(status)
-}
-
-func compressible(header http.Header) bool {
-	return header.Get("Content-Encoding") == "" && header.Get("Content-Range") == ""
 }
 
 // Write sends a part of the body.

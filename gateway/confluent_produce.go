@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/jsonscan"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// typeBinary is the media type of v2 produce requests whose keys and values are
+// base64.
+const typeBinary = "application/vnd.kafka.binary.v2+json"
+
+var confluentFields = fieldsOf("records", "key_schema", "key_schema_id", "value_schema",
+	"value_schema_id")
+
+var confluentRecords = recordShape{
+	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
+	header:    fieldsOf("key", "value"),
+	timestamp: millisecondsOf,
+}
+
+// confluentProduce appends records to a topic or, where the path names one, a
+// partition. A record that names a partition itself goes there.
+func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
+	request := &sluicev1.ProduceRequest{Topic: p["topic"], Acks: sluicev1.Acks_ACKS_ALL}
+	if _, ok := p["partition"]; ok {
+		number, err := partitionOf(p)
+		if err != nil {
+			g.fail(w, r, err)
+			return
+		}
+		request.Partition = &number
+	}
+	b, _ := r.Body.(*body)
+	text, err := b.all()
+	if err == nil {
+		request.Records, err = decodeConfluent(text)
+	}
+	if err != nil {
+		g.fail(w, r, confluentBodyError(err))
+		return
+	}
+	answer, err := g.streams.Produce(outgoing(r), request)
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	if c := callOf(r); c.media != typeJSON {
+		c.media = typeConfluent
+	}
+	g.write(w, r, http.StatusOK, appendConfluentOffsets(nil, answer))
+}
+
+// decodeConfluent reads the body of a v2 produce in the binary format.
+func decodeConfluent(text []byte) ([]*sluicev1.ProduceRecord, error) {
+	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || string(trimmed) == "null" {
+		return nil, fault.Unprocessable.Because("the body is empty; records is required")
+	}
+	s := jsonscan.New(text)
+	reader := newRecordReader(s, len(text), &confluentRecords)
+	var records []*sluicev1.ProduceRecord
+	err := confluentFields.read(s, func(field uint) (err error) {
+		if field == 0 {
+			records, err = reader.list()
+			return err
+		}
+		return fault.Unprocessable.Because("%s: the binary format has no schemas",
+			confluentFields.name(field))
+	})
+	if err == nil {
+		err = s.End()
+	}
+	if err == nil && len(records) == 0 {
+		err = fault.Unprocessable.With().At("records", "must not be empty")
+	}
+	return records, err
+}
+
+// confluentBodyError gives an unknown field the status that the REST Proxy has
+// for it.
+func confluentBodyError(err error) error {
+	var unknown *unknownField
+	if errors.As(err, &unknown) {
+		return &shaped{http.StatusUnprocessableEntity, http.StatusUnprocessableEntity,
+			"Unrecognized field: " + unknown.name, fault.Unprocessable.Because("%s", err)}
+	}
+	return asFault(err)
+}
+
+// appendConfluentOffsets writes where the records of a v2 produce are, or why
+// one was not written.
+func appendConfluentOffsets(dst []byte, m *sluicev1.ProduceResponse) []byte {
+	dst = append(dst, `{"offsets":[`...)
+	for i, result := range m.GetResults() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"partition":`...)
+		dst = strconv.AppendInt(dst, int64(result.GetPartition()), 10)
+		dst = append(dst, `,"offset":`...)
+		if result.Offset == nil {
+			dst = append(dst, "null"...)
+		} else {
+			dst = strconv.AppendInt(dst, result.GetOffset(), 10)
+		}
+		if result.GetError() == nil {
+			dst = append(dst, `,"error_code":null,"error":null}`...)
+			continue
+		}
+		e := fault.From(status.FromProto(result.GetError()).Err())
+		dst = append(dst, `,"error_code":`...)
+		dst = strconv.AppendInt(dst, int64(e.ErrorCode), 10)
+		dst = append(dst, `,"error":`...)
+		dst = appendText(dst, e.Error())
+		dst = append(dst, '}')
+	}
+	return append(dst, `],"key_schema_id":null,"value_schema_id":null}`...)
+}
