@@ -51,13 +51,19 @@ var hostile = map[string]struct {
 	"10,000 fields":          {record(repeat(10_000, `{"name":"f#","type":"int"}`)), false},
 	"10,001 fields":          {record(repeat(10_001, `{"name":"f#","type":"int"}`)), true},
 	"5,000 nullable fields":  {nullable(5_000), false},
-	"10,000 symbols":         {`{"type":"enum","name":"E","symbols":[` + repeat(10_000, `"S#"`) + `]}`, false},
-	"1,001 branches":         {`[` + repeat(1_001, `{"type":"fixed","name":"F#","size":1}`) + `]`, true},
+	"10,000 symbols":         {enumOf(repeat(10_000, `"S#"`)), false},
+	"1,001 branches":         {unionOf(1_001, `{"type":"fixed","name":"F#","size":1}`), true},
 	"500,000 values":         {`{"type":"int","p":[` + strings.Repeat("1,", 500_000) + `1]}`, true},
 	"forward chain":          {forward(500), true},
 	"exponential default":    {doubling(40, `{}`), true},
 	"exponential definition": {doubling(40, ``), false},
 }
+
+func enumOf(symbols string) string {
+	return `{"type":"enum","name":"E","symbols":[` + symbols + `]}`
+}
+
+func unionOf(n int, format string) string { return `[` + repeat(n, format) + `]` }
 
 func nullable(n int) string {
 	return record(repeat(n, `{"name":"f#","type":["null","string"],"default":null}`))
@@ -137,13 +143,12 @@ var pairs = map[string]struct {
 		record(), 5_000},
 	"5,000 nullable fields differ": {nullable(5_000),
 		record(repeat(5_000, `{"name":"f#","type":["null","int"]}`)), 5_000},
-	"10,000 symbols differ": {`{"type":"enum","name":"E","symbols":[` + repeat(10_000, `"S#"`) + `]}`,
-		`{"type":"enum","name":"E","symbols":[` + repeat(10_000, `"T#"`) + `]}`, 1},
+	"10,000 symbols differ": {enumOf(repeat(10_000, `"S#"`)), enumOf(repeat(10_000, `"T#"`)), 1},
 	"2^40 reasons": {doubling(40, ``), strings.ReplaceAll(doubling(40, ``), `"int"`, `"string"`),
 		40},
 	"1,000 records by 1,000": {
-		`[` + repeat(1_000, `{"type":"record","name":"R#","fields":[{"name":"f","type":"int"}]}`) + `]`,
-		`[` + repeat(1_000, `{"type":"record","name":"W#","fields":[{"name":"f","type":"int"}]}`) + `]`,
+		unionOf(1_000, `{"type":"record","name":"R#","fields":[{"name":"f","type":"int"}]}`),
+		unionOf(1_000, `{"type":"record","name":"W#","fields":[{"name":"f","type":"int"}]}`),
 		-1},
 	"cycles of 53 by 59": {cycle(53), cycle(59), 1},
 }
@@ -153,8 +158,8 @@ var pairs = map[string]struct {
 func cycle(n int) string {
 	text := `"R0"`
 	for i := n - 1; i >= 0; i-- {
-		text = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[{"name":"f","type":["null",%s]}]}`,
-			i, text)
+		text = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[`+
+			`{"name":"f","type":["null",%s]}]}`, i, text)
 	}
 	return text
 }
@@ -240,7 +245,8 @@ func TestSharedPartsOfReferencesAreWalkedOnce(t *testing.T) {
 	refs := []string{parts}
 	for i := range 900 {
 		refs = append(refs, fmt.Sprintf(`{"type":"record","name":"U%d","fields":[`+
-			`{"name":"a","type":"R"},{"name":"b","type":"P7"},{"name":"c","type":["null","U%[1]d"]},`+
+			`{"name":"a","type":"R"},{"name":"b","type":"P7"},`+
+			`{"name":"c","type":["null","U%[1]d"]},`+
 			`{"name":"d","type":%[2]s}]}`, i, strings.Replace(inner(i), "D", "U", 1)))
 	}
 	s := mustParse(t, `{"type":"map","values":"U899"}`, Options{References: refs})

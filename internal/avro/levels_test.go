@@ -83,7 +83,8 @@ func TestMessagesAreTheRegistrys(t *testing.T) {
 	} {
 		v := c.level.Check(strict(t, c.next), []Version{{7, strict(t, c.old)}})
 		if !slices.Equal(v.Messages, c.want) {
-			t.Errorf("%v: %s after %s:\n got %q\nwant %q", c.level, c.next, c.old, v.Messages, c.want)
+			t.Errorf("%v: %s after %s:\n got %q\nwant %q",
+				c.level, c.next, c.old, v.Messages, c.want)
 		}
 		if all := v.Verbose(false); v.Compatible() != (all == nil) ||
 			all != nil && all[len(all)-1] != fmt.Sprintf(tail, c.level) {

@@ -85,8 +85,9 @@ func TestJSONIsReadAsJacksonReadsIt(t *testing.T) {
 	for text, want := range map[string]string{
 		`1`: `1`, `-0`: `0`, `-7`: `-7`, `2147483648`: `2147483648`,
 		`123456789012345678901234567890`: `123456789012345678901234567890`,
-		`1.50`:                           `1.5`, `1e3`: `1000.0`, `1E7`: `1.0E7`, `12345678.5`: `1.23456785E7`,
-		`0.001`: `0.001`, `0.0001`: `1.0E-4`, `1e-10`: `1.0E-10`, `-0.0`: `-0.0`,
+		`1.50`:                           `1.5`, `1e3`: `1000.0`, `1E7`: `1.0E7`,
+		`12345678.5`: `1.23456785E7`,
+		`0.001`:      `0.001`, `0.0001`: `1.0E-4`, `1e-10`: `1.0E-10`, `-0.0`: `-0.0`,
 		`1e400`: `"Infinity"`, `4.9e-324`: `4.9E-324`, `1e23`: `1.0E23`, `2e-323`: `2.0E-323`,
 		`9007199254740993.0`: `9.007199254740992E15`, `100`: `100`, `1e21`: `1.0E21`,
 		`"\u00e9\ud83d\ude00\/\b"`: `"é😀/\b"`, "\"\u007f\\u001f\"": "\"\u007f\\u001F\"",
@@ -96,7 +97,8 @@ func TestJSONIsReadAsJacksonReadsIt(t *testing.T) {
 		ok(text, want)
 	}
 	for _, text := range []string{`01`, `+1`, `.5`, `1.`, `1e`, `-`, `NaN`, `tru`, `truer`, `'a'`,
-		`"\x"`, `"\u12g4"`, `"\ud83d"`, `"\udc00\ud83d"`, "\"\n\"", `"a`, `[1,]`, `{"a":1,}`, `{a:1}`,
+		`"\x"`, `"\u12g4"`, `"\ud83d"`, `"\udc00\ud83d"`, "\"\n\"", `"a`, `[1,]`,
+		`{"a":1,}`, `{a:1}`,
 		`[1 2]`, `{"a" 1}`, `/* no end`, `/ 1`, `1a`, strings.Repeat("1", 1001), "\"\xff\"", ``} {
 		if s, err := Parse(`{"type":"int","p":`+text+`}`, Options{Mode: Lenient}); err == nil {
 			t.Errorf("%s: read as %s", text, s.Canonical())
@@ -114,7 +116,8 @@ func TestDoublesFromText(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "nan", "inf", "infinity", "1_0", "0x1", "--1", "1,5", "1e", "f"} {
+	for _, text := range []string{"", "nan", "inf", "infinity", "1_0", "0x1", "--1", "1,5",
+		"1e", "f"} {
 		if f, ok := javaDouble(text); ok {
 			t.Errorf("%q is %v", text, f)
 		}
@@ -137,6 +140,7 @@ func TestTypesMayBeUsedBeforeTheyAreDefined(t *testing.T) {
 		record(`{"name":"x","type":"E","default":"A"}`,
 			`{"name":"y","type":{"type":"enum","name":"E","symbols":["A"]}}`),
 		record(`{"name":"x","type":["null","R"],"default":{}}`),
+		record(`{"name":"x","type":["null","R"],"default":{"x":null}}`),
 		record(`{"name":"x","type":"Q","default":{}}`,
 			`{"name":"y","type":{"type":"record","name":"Q","fields":[`+fieldA+`]}}`),
 	} {
@@ -165,6 +169,36 @@ func TestNamespaces(t *testing.T) {
 	} {
 		if got := strict(t, c.schema).Canonical(); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.schema, got, c.want)
+		}
+	}
+}
+
+func TestWhatCanonicalTextKeeps(t *testing.T) {
+	for _, c := range []struct{ schema, want, normalized string }{
+		{record(`{"order":"IGNORE","name":"a","type":"int"}`),
+			record(`{"name":"a","type":"int","order":"ignore"}`),
+			record(`{"name":"a","type":"int","order":"ignore"}`)},
+		{record(`{"name":"a","type":{"type":"int"},"order":"ascending","doc":"","q":[],"b":1}`),
+			record(`{"name":"a","type":"int","doc":"","q":[],"b":1}`),
+			record(`{"name":"a","type":"int","doc":"","b":1,"q":[]}`)},
+		{`{"doc":"","type":"fixed","name":"F","size":1}`,
+			`{"type":"fixed","name":"F","doc":"","size":1}`,
+			`{"type":"fixed","name":"F","size":1}`},
+		{`{"type":"enum","symbols":["B","A"],"name":"E","default":"A","aliases":["Z","Y","Z"]}`,
+			`{"type":"enum","name":"E","symbols":["B","A"],"default":"A","aliases":["Z","Y"]}`,
+			`{"type":"enum","name":"E","symbols":["B","A"],"default":"A","aliases":["Y","Z"]}`},
+		{`{"type":"map","values":{"type":"array","items":"long","x":1},"doc":"lost"}`,
+			`{"type":"map","values":{"type":"array","items":"long","x":1}}`,
+			`{"type":"map","values":{"type":"array","items":"long","x":1}}`},
+	} {
+		s := strict(t, c.schema)
+		if got := s.Canonical(); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.schema, got, c.want)
+		}
+		n, err := s.Normalize()
+		if err != nil || n.Canonical() != c.normalized {
+			t.Errorf("%s normalized: %v\n got %s\nwant %s",
+				c.schema, err, n.Canonical(), c.normalized)
 		}
 	}
 }
@@ -205,7 +239,8 @@ func TestReferences(t *testing.T) {
 	}
 	_, err := Parse(use, Options{References: []string{`"int"`, `{"type":"nope"}`}})
 	var bad *SchemaError
-	if !errors.As(err, &bad) || bad.Reference != 2 || !strings.Contains(err.Error(), "reference 2") {
+	if !errors.As(err, &bad) || bad.Reference != 2 ||
+		!strings.Contains(err.Error(), "reference 2") {
 		t.Error(err)
 	}
 }
@@ -254,7 +289,8 @@ func TestLogicalTypes(t *testing.T) {
 		{`{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":5}`, Logical{}},
 		{`{"type":"fixed","name":"F","size":16,"logicalType":"uuid"}`, Logical{Name: "uuid"}},
 		{`{"type":"fixed","name":"F","size":15,"logicalType":"uuid"}`, Logical{}},
-		{`{"type":"fixed","name":"F","size":12,"logicalType":"duration"}`, Logical{Name: "duration"}},
+		{`{"type":"fixed","name":"F","size":12,"logicalType":"duration"}`,
+			Logical{Name: "duration"}},
 	} {
 		if got := strict(t, c.schema).Root().Logical(); got != c.want {
 			t.Errorf("%s: got %+v", c.schema, got)
@@ -267,7 +303,8 @@ func TestTextsInJavasOrder(t *testing.T) {
 		a, b string
 		want int
 	}{{"a", "b", -1}, {"b", "ab", 1}, {"a", "a", 0}, {"a", "ab", -1},
-		{"\U0001F600", "\uFFFD", -1}, {"\U0001F600", "\u1000", 1}, {"\U0001F600", "\U0001F601", -1}} {
+		{"\U0001F600", "\uFFFD", -1}, {"\U0001F600", "\u1000", 1},
+		{"\U0001F600", "\U0001F601", -1}} {
 		if got := compareUTF16(c.a, c.b); (got > 0) != (c.want > 0) || (got < 0) != (c.want < 0) {
 			t.Errorf("%q, %q: %d", c.a, c.b, got)
 		}

@@ -26,11 +26,13 @@ func TestResolutionIsJavas(t *testing.T) {
 		_, want, failed := strings.Cut(r.Error, ": ")
 		switch {
 		case failed && (err == nil || !strings.HasSuffix(err.Error(), want)):
-			t.Errorf("writer %s reader %s: got %v, %v, want %s", r.Writer, r.Reader, v, err, want)
+			t.Errorf("writer %s reader %s: got %v, %v, want %s",
+				r.Writer, r.Reader, v, err, want)
 		case !failed && err != nil:
 			t.Errorf("writer %s reader %s: %v", r.Writer, r.Reader, err)
 		case !failed && javaText(v) != r.Value:
-			t.Errorf("writer %s reader %s: got %s, want %s", r.Writer, r.Reader, javaText(v), r.Value)
+			t.Errorf("writer %s reader %s: got %s, want %s",
+				r.Writer, r.Reader, javaText(v), r.Value)
 		}
 	}
 }
@@ -136,6 +138,30 @@ func TestAliasesAndEnumDefaults(t *testing.T) {
 	v, err := Decode(writer, reader, []byte{2, 2, 'k', 2, 'v', 0, 2}, DataLimits{})
 	if err != nil || javaText(v) != `{"b": "Z"}` {
 		t.Errorf("%s, %v", javaText(v), err)
+	}
+}
+
+func TestUnionBranchesByNameThenByShape(t *testing.T) {
+	field := `"fields":[{"name":"a","type":"int"}]}`
+	reader := strict(t, `["string",{"type":"record","name":"x.A",`+field+`,
+		{"type":"record","name":"x.W",`+field+`,{"type":"record","name":"x.B","aliases":["y.W"],`+
+		field+`]`)
+	for _, c := range []struct{ writer, want string }{
+		{"x.W", "x.W"}, {"z.W", "x.W"}, {"z.Q", "x.A"}, {"y.W", "x.B"},
+	} {
+		writer := strict(t, `{"type":"record","name":"`+c.writer+`",`+field)
+		v, err := Decode(writer, reader, []byte{2}, DataLimits{})
+		if err != nil {
+			t.Errorf("%s: %v", c.writer, err)
+			continue
+		}
+		if got := v.(*RecordValue).Type.FullName(); got != c.want {
+			t.Errorf("%s is read as %s, want %s", c.writer, got, c.want)
+		}
+	}
+	if _, err := Decode(strict(t, `{"type":"record","name":"x.A","fields":[]}`), reader, nil,
+		DataLimits{}); err == nil {
+		t.Error("a record without its field was read")
 	}
 }
 

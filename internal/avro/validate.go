@@ -251,9 +251,6 @@ func (w *walker) nextBlock(top *frame) error {
 		return err
 	}
 	if count == 0 {
-		if end >= 0 && end != w.at {
-			return w.fail("a block of no items has %d bytes", end-w.at)
-		}
 		w.pop()
 		return nil
 	}

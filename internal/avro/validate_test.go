@@ -100,7 +100,8 @@ func TestInvalidData(t *testing.T) {
 func TestDeepDataIsAnErrorAndNotAStack(t *testing.T) {
 	s := strict(t, list)
 	deep := append(bytes.Repeat([]byte{2}, 2<<20), 0)
-	if err := Validate(s, deep, DataLimits{}); err == nil || !strings.Contains(err.Error(), "deep") {
+	err := Validate(s, deep, DataLimits{})
+	if err == nil || !strings.Contains(err.Error(), "deep") {
 		t.Error(err)
 	}
 	if err := Validate(s, deep, DataLimits{DepthCount: 3 << 20}); err != nil {
