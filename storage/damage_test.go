@@ -122,8 +122,21 @@ func TestAMissingBatchIsCorruptAndNotTheEnd(t *testing.T) {
 			}
 			require.NoError(t, s.forget(context.Background(), p,
 				offsetKey(keyBatch, p.id, gone), nil))
-			_, err := p.Read(context.Background(), ReadRequest{From: gone, MaxBytes: 1 << 20})
+			ctx := context.Background()
+			if gone > 0 {
+				c, err := p.Read(ctx, ReadRequest{MaxBytes: 1 << 20})
+				require.NoError(t, err)
+				require.Equal(t, gone, c.NextOffset, "the gap was passed over")
+			}
+			_, err := p.Read(ctx, ReadRequest{From: gone, MaxBytes: 1 << 20})
 			require.ErrorIs(t, err, fault.CorruptLog)
+			seen := Offset(0)
+			err = p.walk(s.db, 0, 10, true, func(*stored) (bool, error) {
+				seen++
+				return true, nil
+			})
+			require.ErrorIs(t, err, errDamage)
+			require.Equal(t, gone, seen)
 		})
 	}
 }
