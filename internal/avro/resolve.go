@@ -35,6 +35,8 @@ type resolver struct {
 	source
 	values int // left
 	depth  int // of defaults
+	// tagged makes the value of a union a branched.
+	tagged bool
 	plans  map[[2]*Type]*plan
 	picked map[[2]*Type]*Type // branches by written type and union
 }
@@ -84,7 +86,8 @@ func (r *resolver) read(w, t *Type) (any, error) {
 		if b == nil {
 			return nil, r.mismatch(w, t, "")
 		}
-		return r.read(w, b)
+		v, err := r.read(w, b)
+		return r.tag(b, v), err
 	case w.kind != t.kind && !promotes(w.kind, t.kind):
 		return nil, r.mismatch(w, t, "")
 	}
@@ -308,7 +311,12 @@ func (r *resolver) fromDefault(t *Type, v *value) (any, error) {
 		return nil, r.fail("a default means too many values")
 	}
 	if t.kind == Union {
-		t = pick(t, v)
+		b := pick(t, v)
+		if b.kind == Union { // a union of nothing
+			return nil, r.fail("the default %s does not fit %s", quoted(v), clip(t.full))
+		}
+		all, err := r.fromDefault(b, v)
+		return r.tag(b, all), err
 	}
 	steps := defaultSteps
 	c := checker{steps: &steps}
