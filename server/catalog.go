@@ -84,12 +84,16 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 		}
 	}
 	s.lead(old, next)
+	if old.loses(next) {
+		// Before the deletion is seen, so that a topic made again under the same
+		// name finds no offsets.
+		if err := s.groups.TopicsDeleted(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("dropping offsets of deleted topics: %w", err))
+		}
+	}
 	s.catalog.Store(next)
 	close(old.next)
 	s.metrics.keep(next.topics)
-	if old.loses(next) {
-		s.groups.TopicsDeleted()
-	}
 	return errors.Join(append(errs, s.removeOthers(ctx, snapshot))...)
 }
 

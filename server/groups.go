@@ -139,6 +139,9 @@ func (s *Server) canCommit(at group.Place) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := s.cluster.Topic(at.Topic); !ok { // being deleted
+		return fault.UnknownTopicOrPartition.With("topic", at.Topic)
+	}
 	if at.Partition < 0 || int(at.Partition) >= len(t.logs) {
 		return fault.UnknownPartition.With("topic", at.Topic, "partition", at.Partition)
 	}
@@ -226,7 +229,8 @@ func (s *Server) lead(old, next *catalog) {
 // groupLog is a partition of the offsets topic as the coordinator uses it.
 func (s *Server) groupLog(log *storage.Partition, epoch int32) *group.Log {
 	return &group.Log{
-		ID: shardID{log, epoch},
+		ID:    shardID{log, epoch},
+		Empty: log.End() == 0,
 		Append: func(records []group.Record, done func(error)) error {
 			now := s.cfg.Clock().UnixMilli()
 			encoded := make([]batch.Record, len(records))

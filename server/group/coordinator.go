@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
 )
@@ -40,6 +42,9 @@ type Log struct {
 	// ID tells the log from another one of the same partition, e.g. in a later
 	// epoch. Its value is compared only.
 	ID any
+	// Empty says that nothing was ever written, so that there is nothing to
+	// load.
+	Empty bool
 	// Append writes records as one batch and returns; done is called once they
 	// are on every in-sync replica, or are refused, in the order of the calls.
 	// Done does not block. If Append returns an error, done is not called.
@@ -100,8 +105,11 @@ func (c *Coordinator) Lead(logs []*Log) {
 			shards[i] = c.shards[i]
 			continue
 		}
-		s := &shard{log: *log, state: newState()}
+		s := &shard{log: *log, state: newState(), loaded: log.Empty}
 		shards[i] = s
+		if log.Empty {
+			continue
+		}
 		c.tasks.Go("load group offsets", func(ctx context.Context) error {
 			c.load(ctx, s, i)
 			return nil
@@ -147,8 +155,10 @@ func (c *Coordinator) load(ctx context.Context, s *shard, partition int) {
 	c.appendLater(s, records)
 }
 
-// TopicsDeleted drops the offsets of topics that do not exist any more.
-func (c *Coordinator) TopicsDeleted() {
+// TopicsDeleted drops the offsets of topics that do not exist any more, and
+// returns when that is on disk. What fails is left to the next call.
+func (c *Coordinator) TopicsDeleted(ctx context.Context) error {
+	dropping, ctx := errgroup.WithContext(ctx)
 	for _, s := range c.all() {
 		s.mu.Lock()
 		var records []Record
@@ -156,8 +166,11 @@ func (c *Coordinator) TopicsDeleted() {
 			records = s.state.forget(c.cfg.TopicExists)
 		}
 		s.mu.Unlock()
-		c.appendLater(s, records)
+		if len(records) > 0 {
+			dropping.Go(func() error { return c.append(ctx, s, records) })
+		}
 	}
+	return dropping.Wait()
 }
 
 // expire drops old offsets until ctx is done.
