@@ -150,8 +150,10 @@ func (d *decoder) end() error {
 }
 
 // PartitionOf returns the partition of __consumer_offsets, of partitionCount,
-// that keeps a group: Java's String.hashCode, which counts in UTF-16, without
-// its sign, modulo the count. It is -1 if partitionCount is less than 1.
+// that keeps a group, as Kafka does: the absolute value of Java's
+// String.hashCode, which counts in UTF-16, modulo the count; the smallest int,
+// which has no absolute value, counts as 0. It is -1 if partitionCount is less
+// than 1.
 func PartitionOf(group string, partitionCount int) int {
 	if partitionCount < 1 {
 		return -1
@@ -160,5 +162,11 @@ func PartitionOf(group string, partitionCount int) int {
 	for _, unit := range utf16.Encode([]rune(group)) {
 		hash = 31*hash + int32(unit)
 	}
-	return int(hash&math.MaxInt32) % partitionCount
+	switch {
+	case hash == math.MinInt32:
+		return 0
+	case hash < 0:
+		hash = -hash
+	}
+	return int(hash) % partitionCount
 }
