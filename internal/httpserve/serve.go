@@ -1,0 +1,144 @@
+// Package httpserve puts an http.Handler on a listener: bounded in connections
+// and in the time that callers may take, and stopped in order.
+package httpserve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Options bounds what callers can use up. Every field must be set.
+type Options struct {
+	// ConnectionCountMax is how many connections are open at once; more wait to
+	// be accepted.
+	ConnectionCountMax int
+	// ConnectionPerAddressCountMax is how many of them one address may have;
+	// more are closed. Loopback addresses have no such limit.
+	ConnectionPerAddressCountMax int
+	// HeaderBytesMax bounds the request line and headers.
+	HeaderBytesMax int
+	// HeaderTimeout is how long a caller may take to send them.
+	HeaderTimeout time.Duration
+	// IdleTimeout is how long a connection stays open between requests.
+	IdleTimeout time.Duration
+	// DrainTimeout is how long requests in progress are waited for at the end.
+	DrainTimeout time.Duration
+	// Drain is called when the end begins. Nil: nothing.
+	Drain func()
+	// Logger takes what net/http says, as debug.
+	Logger *slog.Logger
+}
+
+// Serve answers the requests of a listener until ctx is done, and closes it. It
+// then lets requests in progress end: for a second as they are, then with their
+// contexts cancelled, for DrainTimeout in all. It returns nil after an orderly
+// end.
+func Serve(
+	ctx context.Context, listener net.Listener, handler http.Handler, o Options,
+) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		IdleTimeout:       o.IdleTimeout,
+		MaxHeaderBytes:    o.HeaderBytesMax,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	limited := netutil.LimitListener(&fairListener{
+		Listener: listener, limit: o.ConnectionPerAddressCountMax, open: map[string]int{},
+	}, o.ConnectionCountMax)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(limited) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	if o.Drain != nil {
+		o.Drain()
+	}
+	err := shutdown(server, o.DrainTimeout, cancel)
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+func shutdown(server *http.Server, timeout time.Duration, cancel func()) error {
+	grace := time.AfterFunc(min(time.Second, timeout/2), cancel)
+	defer grace.Stop()
+	ctx, done := context.WithTimeout(context.Background(), timeout)
+	defer done()
+	if err := server.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
+	}
+	return nil
+}
+
+// fairListener closes connections of an address that has too many open.
+type fairListener struct {
+	net.Listener
+	limit int
+
+	mu   sync.Mutex
+	open map[string]int // by address
+}
+
+// Accept waits for a connection of an address that may have one more.
+func (l *fairListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+		if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsLoopback() {
+			return conn, nil
+		}
+		if l.enter(host) {
+			return &countedConn{Conn: conn, leave: func() { l.leave(host) }}, nil
+		}
+		_ = conn.Close() // it never was one of ours
+	}
+}
+
+func (l *fairListener) enter(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[host] >= l.limit {
+		return false
+	}
+	l.open[host]++
+	return true
+}
+
+func (l *fairListener) leave(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[host]--; l.open[host] == 0 {
+		delete(l.open, host)
+	}
+}
+
+// countedConn counts its address down once when it is closed.
+type countedConn struct {
+	net.Conn
+	once  sync.Once
+	leave func()
+}
+
+// Close closes the connection.
+func (c *countedConn) Close() error {
+	c.once.Do(c.leave)
+	return c.Conn.Close()
+}

@@ -1,0 +1,106 @@
+package ledger
+
+import (
+	"slices"
+	"sort"
+	"strings"
+)
+
+// names is the qualified names of all subjects, sorted. Changes wait until
+// someone asks, so that a million of them cost one pass.
+type names struct {
+	sorted  []string // never changed in place
+	added   map[string]bool
+	removed map[string]bool
+}
+
+func (n *names) add(s *State, name string) {
+	if s.below != nil {
+		return
+	}
+	if n.added == nil {
+		n.added = map[string]bool{}
+	}
+	delete(n.removed, name)
+	n.added[name] = true
+}
+
+func (n *names) remove(s *State, name string) {
+	if s.below != nil {
+		return
+	}
+	if n.removed == nil {
+		n.removed = map[string]bool{}
+	}
+	delete(n.added, name)
+	n.removed[name] = true
+}
+
+// settle puts the waiting changes in their places.
+func (n *names) settle() {
+	fresh := make([]string, 0, len(n.added))
+	for name := range n.added {
+		fresh = append(fresh, name)
+	}
+	slices.Sort(fresh)
+	merged := make([]string, 0, len(n.sorted)+len(fresh))
+	for _, name := range n.sorted {
+		for len(fresh) > 0 && fresh[0] < name {
+			merged, fresh = append(merged, fresh[0]), fresh[1:]
+		}
+		if len(fresh) > 0 && fresh[0] == name {
+			fresh = fresh[1:]
+		}
+		if !n.removed[name] {
+			merged = append(merged, name)
+		}
+	}
+	n.sorted, n.added, n.removed = append(merged, fresh...), nil, nil
+}
+
+// all returns all names, sorted. The slice must not be changed.
+func (s *State) all() []string {
+	s = s.root()
+	s.mu.RLock()
+	sorted, settled := s.names.sorted, len(s.names.added)+len(s.names.removed) == 0
+	s.mu.RUnlock()
+	if settled {
+		return sorted
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names.settle()
+	return s.names.sorted
+}
+
+// Names returns the qualified names of the subjects that begin with prefix,
+// sorted, soft-deleted ones too. A prefix that begins with ":*:" is looked for
+// in every context; the empty one is that of all names. A draft answers with
+// the names of the state that it stands on. The slice must not be changed.
+func (s *State) Names(prefix string) []string {
+	all := s.all()
+	rest, every := strings.CutPrefix(prefix, AllContexts)
+	switch {
+	case every && rest == "":
+		return all
+	case !every:
+		return between(all, prefix)
+	}
+	found := slices.Clone(between(all, rest))
+	for _, context := range s.Contexts() {
+		if context != DefaultContext {
+			found = append(found, between(all, Name{context, rest}.String())...)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// between returns the names that begin with prefix.
+func between(all []string, prefix string) []string {
+	from := sort.SearchStrings(all, prefix)
+	to := from + sort.Search(len(all)-from, func(i int) bool {
+		return !strings.HasPrefix(all[from+i], prefix)
+	})
+	return all[from:to]
+}

@@ -1,0 +1,4 @@
+package registry
+
+// pages returns the routes of the documentation.
+func (r *Registry) pages() ([]route, error) { return nil, nil }
