@@ -132,13 +132,24 @@ func TestBadConfigs(t *testing.T) {
 		request *sluicev1.AlterConfigsRequest
 		want    *fault.Fault
 	}{
-		"unknown":   {alterTopic("t", map[string]string{"retension.ms": "1"}), fault.InvalidConfig},
-		"value":     {alterTopic("t", map[string]string{"retention.ms": "soon"}), fault.InvalidConfig},
-		"unset":     {alterTopic("t", nil, "nothing"), fault.InvalidConfig},
-		"both":      {alterTopic("t", map[string]string{"retention.ms": "1"}, "retention.ms"), fault.InvalidConfig},
-		"no topic":  {alterTopic("x", map[string]string{"retention.ms": "1"}), fault.UnknownTopicOrPartition},
-		"no name":   {alterTopic("", map[string]string{"retention.ms": "1"}), fault.InvalidRequest},
-		"one wrong": {alterTopic("t", map[string]string{"retention.ms": "1", "x": "1"}), fault.InvalidConfig},
+		"unknown": {alterTopic("t", map[string]string{"retension.ms": "1"}), fault.InvalidConfig},
+		"value": {
+			alterTopic("t", map[string]string{"retention.ms": "soon"}), fault.InvalidConfig,
+		},
+		"unset": {alterTopic("t", nil, "nothing"), fault.InvalidConfig},
+		"both": {
+			alterTopic("t", map[string]string{"retention.ms": "1"}, "retention.ms"),
+			fault.InvalidConfig,
+		},
+		"no topic": {
+			alterTopic("x", map[string]string{"retention.ms": "1"}),
+			fault.UnknownTopicOrPartition,
+		},
+		"no name": {alterTopic("", map[string]string{"retention.ms": "1"}), fault.InvalidRequest},
+		"one wrong": {
+			alterTopic("t", map[string]string{"retention.ms": "1", "x": "1"}),
+			fault.InvalidConfig,
+		},
 		"read only": {&sluicev1.AlterConfigsRequest{
 			Configs: map[string]string{"num.partitions": "3"},
 		}, fault.InvalidConfig},

@@ -142,17 +142,32 @@ func (p *production) group() error {
 			p.parts = append(p.parts, part{partition: partition, log: log})
 		}
 		if same {
-			return nil
+			break
 		}
 		p.parts[at].records = append(p.parts[at].records, i)
 	}
-	for field, set := range map[string]bool{
-		"producer_id": r.ProducerId != nil, "expected_offset": r.ExpectedOffset != nil,
-	} {
-		if set {
-			return fault.InvalidRequest.With().At(field, fmt.Sprintf("needs records of one "+
-				"partition, these go to %d; set partition", len(p.parts)))
-		}
+	return p.checkOne(c.count > 1 && c.keyless >= 0)
+}
+
+// checkOne holds a request with a producer id or an expected offset to one
+// partition, which the request must determine: the same request sent again must
+// go to the same.
+func (p *production) checkOne(random bool) error {
+	field := "producer_id"
+	switch {
+	case p.request.ProducerId != nil:
+	case p.request.ExpectedOffset != nil:
+		field = "expected_offset"
+	default:
+		return nil
+	}
+	if len(p.parts) > 1 {
+		return fault.InvalidRequest.With().At(field, fmt.Sprintf("needs records of one "+
+			"partition, these go to %d; set partition", len(p.parts)))
+	}
+	if random {
+		return fault.InvalidRequest.With().At(field, "needs partition, as there are records "+
+			"without a key")
 	}
 	return nil
 }

@@ -73,7 +73,8 @@ func TestBatchesAreFetchedAsStored(t *testing.T) {
 		f.produce("t", 0, numbered(10)...)
 	}
 	for _, test := range []struct{ offset, maxRecords, wantBatches, wantNext int64 }{
-		{0, 0, 3, 30}, {5, 0, 3, 30}, {10, 0, 2, 30}, {0, 10, 1, 10}, {0, 11, 2, 20}, {30, 0, 0, 30},
+		{0, 0, 3, 30}, {5, 0, 3, 30}, {10, 0, 2, 30}, {0, 10, 1, 10}, {0, 11, 2, 20},
+		{30, 0, 0, 30},
 	} {
 		r, err := f.log.Fetch(t.Context(), &sluicev1.FetchRequest{
 			Topic: "t", Offset: test.offset, MaxRecords: int32(test.maxRecords),
@@ -198,8 +199,15 @@ func TestDrainEndsWhatWaits(t *testing.T) {
 	require.NoError(t, err)
 	_, err = stream.Recv()
 	require.NoError(t, err)
+	producing, err := f.log.ProduceStream(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, producing.Send(&sluicev1.ProduceStreamRequest{}))
+	_, err = producing.Recv()
+	require.NoError(t, err)
 	f.Server.Drain()
 	require.NoError(t, <-answered)
+	_, err = producing.Recv()
+	refused(t, err, fault.BrokerNotAvailable)
 	_, err = stream.Recv()
 	refused(t, err, fault.BrokerNotAvailable)
 	assert.ErrorIs(t, f.Server.Ready(), fault.BrokerNotAvailable)
@@ -227,13 +235,20 @@ func TestBadFetches(t *testing.T) {
 		"below the start":    {&R{Topic: "t", Offset: 0}, fault.OffsetOutOfRange, "1 to 3"},
 		"above the end":      {&R{Topic: "t", Offset: 4}, fault.OffsetOutOfRange, "1 to 3"},
 		"offset 2^63-1":      {&R{Topic: "t", Offset: math.MaxInt64}, fault.OffsetOutOfRange, ""},
-		"max_bytes":          {&R{Topic: "t", Offset: 1, MaxBytes: -1}, fault.InvalidRequest, "max_bytes"},
-		"max_records":        {&R{Topic: "t", Offset: 1, MaxRecords: -1}, fault.InvalidRequest, "max_records"},
-		"max_wait": {
-			&R{Topic: "t", Offset: 1, MaxWait: durationpb.New(-1)}, fault.InvalidRequest, "max_wait",
+		"max_bytes": {
+			&R{Topic: "t", Offset: 1, MaxBytes: -1}, fault.InvalidRequest, "max_bytes",
 		},
-		"format":    {&R{Topic: "t", Offset: 1, Format: 9}, fault.InvalidRequest, "format"},
-		"isolation": {&R{Topic: "t", Offset: 1, IsolationLevel: 9}, fault.InvalidRequest, "isolation"},
+		"max_records": {
+			&R{Topic: "t", Offset: 1, MaxRecords: -1}, fault.InvalidRequest, "max_records",
+		},
+		"max_wait": {
+			&R{Topic: "t", Offset: 1, MaxWait: durationpb.New(-1)},
+			fault.InvalidRequest, "max_wait",
+		},
+		"format": {&R{Topic: "t", Offset: 1, Format: 9}, fault.InvalidRequest, "format"},
+		"isolation": {
+			&R{Topic: "t", Offset: 1, IsolationLevel: 9}, fault.InvalidRequest, "isolation",
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -57,17 +57,30 @@ func badProduces() map[string]badRequest {
 		}}}
 	}
 	return map[string]badRequest{
-		"no topic":         {&R{Records: make10(1)}, fault.InvalidRequest, "topic"},
-		"unknown topic":    {&R{Topic: "x", Records: make10(1)}, fault.UnknownTopicOrPartition, "x"},
-		"topic ..":         {&R{Topic: "..", Records: make10(1)}, fault.InvalidTopic, ".."},
-		"topic /":          {&R{Topic: "a/b", Records: make10(1)}, fault.InvalidTopic, "a/b"},
-		"topic 250":        {&R{Topic: strings.Repeat("x", 250), Records: make10(1)}, fault.InvalidTopic, "249"},
-		"topic NUL":        {&R{Topic: "a\x00", Records: make10(1)}, fault.InvalidTopic, ""},
-		"internal topic":   {&R{Topic: "__consumer_offsets", Records: make10(1)}, fault.AuthorizationFailed, "internal"},
-		"nothing":          {records(), fault.InvalidRequest, "records: is empty"},
-		"10,001 records":   {plain(10_001), fault.InvalidRequest, "10001"},
-		"negative part":    {with(plain(1), func(r *R) { r.Partition = pointer(int32(-1)) }), fault.UnknownPartition, "-1"},
-		"partition beyond": {with(plain(1), func(r *R) { r.Partition = pointer(int32(2)) }), fault.UnknownPartition, "2"},
+		"no topic": {&R{Records: make10(1)}, fault.InvalidRequest, "topic"},
+		"unknown topic": {
+			&R{Topic: "x", Records: make10(1)}, fault.UnknownTopicOrPartition, "x",
+		},
+		"topic ..": {&R{Topic: "..", Records: make10(1)}, fault.InvalidTopic, ".."},
+		"topic /":  {&R{Topic: "a/b", Records: make10(1)}, fault.InvalidTopic, "a/b"},
+		"topic 250": {
+			&R{Topic: strings.Repeat("x", 250), Records: make10(1)}, fault.InvalidTopic, "249",
+		},
+		"topic NUL": {&R{Topic: "a\x00", Records: make10(1)}, fault.InvalidTopic, ""},
+		"internal topic": {
+			&R{Topic: "__consumer_offsets", Records: make10(1)},
+			fault.AuthorizationFailed, "internal",
+		},
+		"nothing":        {records(), fault.InvalidRequest, "records: is empty"},
+		"10,001 records": {plain(10_001), fault.InvalidRequest, "10001"},
+		"negative part": {
+			with(plain(1), func(r *R) { r.Partition = pointer(int32(-1)) }),
+			fault.UnknownPartition, "-1",
+		},
+		"partition beyond": {
+			with(plain(1), func(r *R) { r.Partition = pointer(int32(2)) }),
+			fault.UnknownPartition, "2",
+		},
 		"second record's partition": {
 			records(good(), &sluicev1.ProduceRecord{Partition: pointer(int32(99))}),
 			fault.UnknownPartition, "99",
@@ -100,8 +113,13 @@ func badProduces() map[string]badRequest {
 				Timestamp: &timestamppb.Timestamp{Seconds: math.MaxInt64},
 			}), fault.InvalidTimestamp, "records[0].timestamp",
 		},
-		"bad acks":        {with(plain(1), func(r *R) { r.Acks = 99 }), fault.InvalidRequest, "acks"},
-		"bad compression": {with(plain(1), func(r *R) { r.Compression = -1 }), fault.InvalidRequest, "compression"},
+		"bad acks": {
+			with(plain(1), func(r *R) { r.Acks = 99 }), fault.InvalidRequest, "acks",
+		},
+		"bad compression": {
+			with(plain(1), func(r *R) { r.Compression = -1 }),
+			fault.InvalidRequest, "compression",
+		},
 		"negative timeout": {
 			with(plain(1), func(r *R) { r.Timeout = durationpb.New(-1) }),
 			fault.InvalidRequest, "timeout",
@@ -116,6 +134,10 @@ func badProduces() map[string]badRequest {
 				&sluicev1.ProduceRecord{Partition: pointer(int32(1))},
 			), func(r *R) { r.ExpectedOffset = pointer(int64(0)) }),
 			fault.InvalidRequest, "expected_offset",
+		},
+		"an expectation of any partition": {
+			with(plain(1), func(r *R) { r.ExpectedOffset = pointer(int64(0)) }),
+			fault.InvalidRequest, "needs partition",
 		},
 		"a producer without epoch": {
 			with(plain(1), func(r *R) { r.ProducerId = pointer(int64(1)) }),
@@ -207,10 +229,12 @@ func TestBadBatchesAreRefused(t *testing.T) {
 		"unknown codec":   {sum(change(22, 7)), fault.CorruptMessage},
 		"control":         {encoded(t, control, "x"), fault.CorruptMessage},
 		"transactional":   {encoded(t, transactional, "x"), fault.InvalidRequest},
-		"2 MiB":           {encoded(t, withCodec(batch.None), strings.Repeat("x", 2<<20)), fault.MessageTooLarge},
-		"bomb of zstd":    {bomb(t, batch.Zstd), fault.MessageTooLarge},
-		"bomb of gzip":    {bomb(t, batch.Gzip), fault.MessageTooLarge},
-		"bomb of lz4":     {bomb(t, batch.LZ4), fault.MessageTooLarge},
+		"2 MiB": {
+			encoded(t, withCodec(batch.None), strings.Repeat("x", 2<<20)), fault.MessageTooLarge,
+		},
+		"bomb of zstd": {bomb(t, batch.Zstd), fault.MessageTooLarge},
+		"bomb of gzip": {bomb(t, batch.Gzip), fault.MessageTooLarge},
+		"bomb of lz4":  {bomb(t, batch.LZ4), fault.MessageTooLarge},
 	}
 	f := begin(t)
 	f.create("t", 1)
@@ -223,7 +247,9 @@ func TestBadBatchesAreRefused(t *testing.T) {
 		})
 	}
 	for name, request := range map[string]*sluicev1.ProduceRequest{
-		"and records":       {RecordBatch: good(), Partition: pointer(int32(0)), Records: make10(1)},
+		"and records": {
+			RecordBatch: good(), Partition: pointer(int32(0)), Records: make10(1),
+		},
 		"without partition": {RecordBatch: good()},
 		"with producer": {
 			RecordBatch: good(), Partition: pointer(int32(0)), ProducerId: pointer(int64(1)),

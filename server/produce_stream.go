@@ -11,7 +11,6 @@ import (
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
-	"github.com/sluicelog/sluice/internal/run"
 )
 
 // The bounds of what one produce stream may have in flight.
@@ -27,44 +26,58 @@ type submitted struct {
 	bytes      int64
 }
 
-// ProduceStream appends the records of each message and answers in order. One
-// goroutine reads, checks and queues; another waits for the disk and answers.
-// Between them stand at most streamRequestsMax requests of streamBytesMax
-// together; beyond that the stream is not read, and HTTP/2 holds up its sender.
+// producer is one produce stream. One goroutine reads, checks and queues
+// requests, so that those of a partition are written in order; the handler
+// waits for the disk and answers. Between them stand at most streamRequestsMax
+// requests of streamBytesMax together; beyond that the stream is not read, and
+// HTTP/2 holds up its sender.
+//
+// A read ends with the stream only, and the stream with its handler. So the
+// reading goroutine may outlive the handler by a moment, and Server.Close waits
+// for it.
+type producer struct {
+	s      *Server
+	stream grpc.BidiStreamingServer[sluicev1.ProduceStreamRequest,
+		sluicev1.ProduceStreamResponse]
+	room  *semaphore.Weighted
+	queue chan submitted // closed when there will be no more
+	err   error          // why; set before queue is closed
+}
+
+// ProduceStream appends the records of each message and answers in order.
 func (l *logService) ProduceStream(
 	stream grpc.BidiStreamingServer[sluicev1.ProduceStreamRequest,
 		sluicev1.ProduceStreamResponse],
 ) error {
-	tasks := run.New(stream.Context(), "produce stream")
-	defer func() { _ = tasks.Close() }() // its failure is returned below
-	queue := make(chan submitted, streamRequestsMax)
-	room := semaphore.NewWeighted(streamBytesMax)
-	tasks.Go("answers", func(ctx context.Context) error {
-		for next := range queue {
-			if err := stream.Send(next.answer(ctx)); err != nil {
+	p := &producer{
+		s: l.s, stream: stream, room: semaphore.NewWeighted(streamBytesMax),
+		queue: make(chan submitted, streamRequestsMax),
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	l.s.receivers.Go(func() {
+		p.err = p.receive(ctx)
+		close(p.queue)
+	})
+	for {
+		select {
+		case next, ok := <-p.queue:
+			if !ok {
+				return p.err
+			}
+			if err := p.answer(ctx, next); err != nil {
 				return err
 			}
-			room.Release(next.bytes)
+		case <-l.s.draining:
+			return p.drain(ctx)
 		}
-		return nil
-	})
-	err := l.receive(tasks.Context(), stream, room, queue)
-	close(queue)
-	if err != nil {
-		return err
 	}
-	return tasks.Wait()
 }
 
 // receive submits what comes in until the caller has sent its last request.
-func (l *logService) receive(
-	ctx context.Context,
-	stream grpc.BidiStreamingServer[sluicev1.ProduceStreamRequest,
-		sluicev1.ProduceStreamResponse],
-	room *semaphore.Weighted, queue chan<- submitted,
-) error {
+func (p *producer) receive(ctx context.Context) error {
 	for {
-		message, err := stream.Recv()
+		message, err := p.stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -72,43 +85,59 @@ func (l *logService) receive(
 			return err
 		}
 		next := submitted{bytes: min(int64(proto.Size(message)), streamBytesMax)}
-		if err := room.Acquire(ctx, next.bytes); err != nil {
+		if err := p.room.Acquire(ctx, next.bytes); err != nil {
 			return err
 		}
-		next.production, next.err = l.submit(ctx, message.GetRequest())
+		next.production, next.err = p.submit(ctx, message.GetRequest())
 		select {
-		case queue <- next:
+		case p.queue <- next:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-func (l *logService) submit(
+func (p *producer) submit(
 	ctx context.Context, request *sluicev1.ProduceRequest,
 ) (*production, error) {
-	if l.s.isDraining() {
-		return nil, fault.BrokerNotAvailable.Because("the node is stopping")
-	}
 	if request == nil {
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
-	p, err := l.s.newProduction(ctx, request)
+	made, err := p.s.newProduction(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	p.submit()
-	return p, nil
+	made.submit()
+	return made, nil
 }
 
-// answer waits for the outcome of a request.
-func (n *submitted) answer(ctx context.Context) *sluicev1.ProduceStreamResponse {
-	err := n.err
+// answer waits for the outcome of a request and sends it.
+func (p *producer) answer(ctx context.Context, next submitted) error {
+	message := &sluicev1.ProduceStreamResponse{}
+	err := next.err
 	if err == nil {
-		var response *sluicev1.ProduceResponse
-		if response, err = n.production.answer(ctx); err == nil {
-			return &sluicev1.ProduceStreamResponse{Response: response}
+		message.Response, err = next.production.answer(ctx)
+	}
+	if err != nil {
+		message.Error = fault.Status(err).Proto()
+	}
+	p.room.Release(next.bytes)
+	return p.stream.Send(message)
+}
+
+// drain answers what was submitted and ends the stream.
+func (p *producer) drain(ctx context.Context) error {
+	for {
+		select {
+		case next, ok := <-p.queue:
+			if !ok {
+				return p.err
+			}
+			if err := p.answer(ctx, next); err != nil {
+				return err
+			}
+		default:
+			return fault.BrokerNotAvailable.Because("the node is stopping")
 		}
 	}
-	return &sluicev1.ProduceStreamResponse{Error: fault.Status(err).Proto()}
 }

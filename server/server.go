@@ -40,19 +40,21 @@ type Server struct {
 	groups  *group.Coordinator
 	metrics *metrics
 	health  *health.Server
-	tasks   *run.Group // nil before Start
+	tasks   *run.Group
+	started atomic.Bool
 
 	static    setting.Broker // as they were at the start
 	catalog   atomic.Pointer[catalog]
 	calls     limiter // unary calls that are worked on
 	streams   limiter // streams that are open
 	producers producerIDs
+	receivers sync.WaitGroup // of produce streams
 
 	draining  chan struct{} // closed by Drain
 	drainOnce sync.Once
 }
 
-// New returns a server that does nothing yet.
+// New returns a server that does nothing yet. The caller must Close it.
 func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -64,6 +66,7 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		metrics:  newMetrics(cfg.TopicLabelCountMax),
 		health:   health.NewServer(),
 		static:   c.BrokerSettings(),
+		tasks:    run.New(context.Background(), "server"),
 		draining: make(chan struct{}),
 	}
 	s.calls.max = int64(s.static.RequestInFlightMax)
@@ -86,12 +89,12 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 // all of them can be read and written; it follows the metadata until Close. The
 // context bounds the start only.
 func (s *Server) Start(ctx context.Context) error {
-	s.tasks = run.New(context.WithoutCancel(ctx), "server")
 	s.groups.Start(s.tasks)
 	if err := s.open(ctx, s.cluster.Snapshot()); err != nil {
 		return errors.Join(fmt.Errorf("opening the partitions of the node: %w", err), s.Close())
 	}
 	s.tasks.Go("follow the metadata", s.follow)
+	s.started.Store(true)
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	return nil
 }
@@ -168,7 +171,7 @@ func (s *Server) Metrics() prometheus.Gatherer { return s.metrics.registry }
 
 // Ready returns why the node cannot serve, or nil.
 func (s *Server) Ready() error {
-	if s.tasks == nil {
+	if !s.started.Load() {
 		return fault.BrokerNotAvailable.Because("the node is starting")
 	}
 	if s.isDraining() {
@@ -204,12 +207,10 @@ func (s *Server) isDraining() bool {
 	}
 }
 
-// Close drains and stops what the server does by itself. Stop what calls it
-// before: it does not wait for calls.
+// Close drains and stops what the server does by itself. End all calls before:
+// stop the grpc.Server, close the inproc.Channel.
 func (s *Server) Close() error {
 	s.Drain()
-	if s.tasks == nil {
-		return nil
-	}
+	s.receivers.Wait()
 	return s.tasks.Close()
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -188,7 +189,7 @@ func topicMessage(t cluster.Topic, partitions bool) *sluicev1.Topic {
 		PartitionCount:    int32(len(t.Partitions)),
 		ReplicationFactor: int32(t.ReplicationFactor()),
 		Internal:          t.Internal,
-		Configs:           t.Configs,
+		Configs:           maps.Clone(t.Configs),
 		CreateTime:        timestamppb.New(t.CreateTime),
 	}
 	if !partitions {
@@ -196,10 +197,11 @@ func topicMessage(t cluster.Topic, partitions bool) *sluicev1.Topic {
 	}
 	for _, p := range t.Partitions {
 		partition := &sluicev1.TopicPartition{
-			Partition: p.ID, LeaderEpoch: p.LeaderEpoch, ReplicaIds: p.Replicas, IsrIds: p.ISR,
+			Partition: p.ID, LeaderEpoch: p.LeaderEpoch,
+			ReplicaIds: slices.Clone(p.Replicas), IsrIds: slices.Clone(p.ISR),
 		}
-		if p.Leader != cluster.NoLeader {
-			partition.LeaderId = &p.Leader
+		if leader := p.Leader; leader != cluster.NoLeader {
+			partition.LeaderId = &leader
 		}
 		message.Partitions = append(message.Partitions, partition)
 	}

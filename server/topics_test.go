@@ -111,24 +111,32 @@ func TestTopicsThatCannotBe(t *testing.T) {
 		want    *fault.Fault
 		message string
 	}{
-		"exists":         {&R{Topic: "a_b"}, fault.TopicAlreadyExists, "a_b"},
-		"collides":       {&R{Topic: "a.b"}, fault.InvalidTopic, "a_b"},
-		"no name":        {&R{}, fault.InvalidTopic, "empty"},
-		".":              {&R{Topic: "."}, fault.InvalidTopic, ""},
-		"..":             {&R{Topic: ".."}, fault.InvalidTopic, ""},
-		"/":              {&R{Topic: "a/b"}, fault.InvalidTopic, "/"},
-		"250":            {&R{Topic: strings.Repeat("x", 250)}, fault.InvalidTopic, "249"},
-		"space":          {&R{Topic: "a b"}, fault.InvalidTopic, ""},
-		"é":              {&R{Topic: "é"}, fault.InvalidTopic, ""},
-		"internal":       {&R{Topic: "__x"}, fault.AuthorizationFailed, ""},
-		"-1 partitions":  {&R{Topic: "t", PartitionCount: -1}, fault.InvalidPartitions, "-1"},
-		"10^9":           {&R{Topic: "t", PartitionCount: 1e9}, fault.InvalidPartitions, "topic.max"},
-		"2 replicas":     {&R{Topic: "t", ReplicationFactor: 2}, fault.InvalidReplicationFactor, "2"},
-		"-1 replicas":    {&R{Topic: "t", ReplicationFactor: -1}, fault.InvalidReplicationFactor, "-1"},
+		"exists":        {&R{Topic: "a_b"}, fault.TopicAlreadyExists, "a_b"},
+		"collides":      {&R{Topic: "a.b"}, fault.InvalidTopic, "a_b"},
+		"no name":       {&R{}, fault.InvalidTopic, "empty"},
+		".":             {&R{Topic: "."}, fault.InvalidTopic, ""},
+		"..":            {&R{Topic: ".."}, fault.InvalidTopic, ""},
+		"/":             {&R{Topic: "a/b"}, fault.InvalidTopic, "/"},
+		"250":           {&R{Topic: strings.Repeat("x", 250)}, fault.InvalidTopic, "249"},
+		"space":         {&R{Topic: "a b"}, fault.InvalidTopic, ""},
+		"é":             {&R{Topic: "é"}, fault.InvalidTopic, ""},
+		"internal":      {&R{Topic: "__x"}, fault.AuthorizationFailed, ""},
+		"-1 partitions": {&R{Topic: "t", PartitionCount: -1}, fault.InvalidPartitions, "-1"},
+		"10^9": {
+			&R{Topic: "t", PartitionCount: 1e9}, fault.InvalidPartitions, "topic.max",
+		},
+		"2 replicas": {
+			&R{Topic: "t", ReplicationFactor: 2}, fault.InvalidReplicationFactor, "2",
+		},
+		"-1 replicas": {
+			&R{Topic: "t", ReplicationFactor: -1}, fault.InvalidReplicationFactor, "-1",
+		},
 		"unknown config": {configs("retention", "1"), fault.InvalidConfig, "retention"},
 		"config value":   {configs("retention.ms", "-2"), fault.InvalidConfig, "-1"},
-		"config 10^30":   {configs("retention.ms", "1"+strings.Repeat("0", 30)), fault.InvalidConfig, ""},
-		"min isr":        {configs("min.insync.replicas", "2"), fault.InvalidConfig, ""},
+		"config 10^30": {
+			configs("retention.ms", "1"+strings.Repeat("0", 30)), fault.InvalidConfig, "",
+		},
+		"min isr": {configs("min.insync.replicas", "2"), fault.InvalidConfig, ""},
 	}
 	for name, test := range tests {
 		_, err := f.topics.CreateTopic(t.Context(), test.request)
