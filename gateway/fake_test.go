@@ -393,7 +393,9 @@ func (f *front) do(t testing.TB, method, path, body string, headers ...string) r
 			request.Header.Set(name, value)
 		}
 	}
-	return send(t, request)
+	answer := send(t, request)
+	conform(t, method, path, answer)
+	return answer
 }
 
 func send(t testing.TB, request *http.Request) reply {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -52,15 +53,21 @@ var zstds = sync.Pool{New: func() any {
 	return w
 }}
 
-// WriteHeader sends the status.
+// WriteHeader sends the status. A body that is announced by its Content-Length
+// may be compressed.
 func (w *response) WriteHeader(status int) {
-	if !w.wrote {
-		w.start(status, 0)
+	if w.wrote {
+		return
 	}
+	size, err := strconv.Atoi(w.Header().Get("Content-Length"))
+	if err != nil {
+		size = 0
+	}
+	w.start(status, size)
 }
 
-// start decides on compression, from the size of the first write, and sends the
-// status.
+// start decides on compression, from the size of the body or its first part,
+// and sends the status.
 func (w *response) start(status, size int) {
 	w.wrote = true
 	control := http.NewResponseController(w.ResponseWriter)
