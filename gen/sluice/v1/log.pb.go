@@ -45,9 +45,9 @@ type ProduceRequest struct {
 	// compression.type says.
 	Compression Compression `protobuf:"varint,6,opt,name=compression,proto3,enum=sluice.v1.Compression" json:"compression,omitempty"`
 	// The producer's id, from InitProducer. With it, `producer_epoch` and
-	// `base_sequence` are required, all records must go to one partition, and the
-	// same request sent again is answered with the first answer's offsets and
-	// written once (KIP-98).
+	// `base_sequence` are required, all records must go to one partition (which
+	// `partition`, the records or their keys must say), and the same request sent
+	// again is answered with the first answer's offsets and written once (KIP-98).
 	ProducerId *int64 `protobuf:"varint,7,opt,name=producer_id,json=producerId,proto3,oneof" json:"producer_id,omitempty"`
 	// The producer's epoch, from InitProducer.
 	ProducerEpoch *int32 `protobuf:"varint,8,opt,name=producer_epoch,json=producerEpoch,proto3,oneof" json:"producer_epoch,omitempty"`
@@ -57,7 +57,7 @@ type ProduceRequest struct {
 	BaseSequence *int32 `protobuf:"varint,9,opt,name=base_sequence,json=baseSequence,proto3,oneof" json:"base_sequence,omitempty"`
 	// Append only if the first record gets exactly this offset; otherwise
 	// OFFSET_MISMATCH, and nothing is written. All records must go to one
-	// partition.
+	// partition, as with `producer_id`.
 	ExpectedOffset *int64 `protobuf:"varint,10,opt,name=expected_offset,json=expectedOffset,proto3,oneof" json:"expected_offset,omitempty"`
 	// How long the caller waits for the acknowledgement. Default 30 s, at most
 	// 5 min (more is coerced). A request that timed out may have been written.
@@ -419,9 +419,9 @@ type FetchRequest struct {
 	// At most so many records. 0: no limit but `max_bytes`. At most 100,000 (more
 	// is coerced).
 	MaxRecords int32 `protobuf:"varint,4,opt,name=max_records,json=maxRecords,proto3" json:"max_records,omitempty"`
-	// At most about so many bytes of records, counted as stored. 0: 1 MiB. At most
-	// fetch.max.bytes (more is coerced). One record is always returned, however
-	// large.
+	// At most about so many bytes of keys, values and headers, or of batches with
+	// RECORD_FORMAT_BATCHES. 0: 1 MiB. At most fetch.max.bytes (more is coerced).
+	// One record, or one batch, is always returned, however large.
 	MaxBytes int32 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// How long to wait at the end of the log. Default 0, at most
 	// fetch.max.wait.ms (more is coerced). Over HTTP such as 500ms or 1.5s.
@@ -608,8 +608,8 @@ type FetchStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where to read, at most 1,000 partitions.
 	Partitions []*FetchPartition `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	// At most about so many bytes of records in a message. 0: 1 MiB. At most
-	// fetch.max.bytes (more is coerced).
+	// At most about so many bytes of records in a message, counted as in
+	// FetchRequest. 0: 1 MiB. At most fetch.max.bytes (more is coerced).
 	MaxBytes int32 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// In which form. Default RECORD_FORMAT_RECORDS.
 	Format RecordFormat `protobuf:"varint,3,opt,name=format,proto3,enum=sluice.v1.RecordFormat" json:"format,omitempty"`
