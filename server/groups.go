@@ -28,6 +28,16 @@ type groupService struct {
 	s *Server
 }
 
+// coordinator returns the coordinator, unless another node may have taken its
+// place.
+func (g *groupService) coordinator() (*group.Coordinator, error) {
+	if g.s.cluster.Fenced() {
+		return nil, fault.CoordinatorNotAvailable.Because(
+			"the node has lost its place in the cluster")
+	}
+	return g.s.groups, nil
+}
+
 // ListGroups lists groups by id.
 func (g *groupService) ListGroups(
 	_ context.Context, request *sluicev1.ListGroupsRequest,
@@ -36,7 +46,11 @@ func (g *groupService) ListGroups(
 	if err != nil {
 		return nil, err
 	}
-	groups, more, err := g.s.groups.List(list.after, list.size)
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	groups, more, err := coordinator.List(list.after, list.size)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +68,11 @@ func (g *groupService) ListGroups(
 func (g *groupService) GetGroup(
 	_ context.Context, request *sluicev1.GetGroupRequest,
 ) (*sluicev1.GetGroupResponse, error) {
-	one, err := g.s.groups.Get(request.GetGroup())
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	one, err := coordinator.Get(request.GetGroup())
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +83,11 @@ func (g *groupService) GetGroup(
 func (g *groupService) DeleteGroup(
 	ctx context.Context, request *sluicev1.DeleteGroupRequest,
 ) (*sluicev1.DeleteGroupResponse, error) {
-	if err := g.s.groups.Delete(ctx, request.GetGroup()); err != nil {
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	if err := coordinator.Delete(ctx, request.GetGroup()); err != nil {
 		return nil, err
 	}
 	return &sluicev1.DeleteGroupResponse{}, nil
@@ -85,7 +107,11 @@ func (g *groupService) CommitOffsets(
 	if err := g.s.needOffsetsTopic(ctx); err != nil {
 		return nil, fmt.Errorf("creating %s: %w", offsetsTopic, err)
 	}
-	results, err := g.s.groups.Commit(ctx, request.GetGroup(), wanted, g.s.canCommit)
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	results, err := coordinator.Commit(ctx, request.GetGroup(), wanted, g.s.canCommit)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +178,11 @@ func (s *Server) canCommit(at group.Place) error {
 func (g *groupService) FetchOffsets(
 	_ context.Context, request *sluicev1.FetchOffsetsRequest,
 ) (*sluicev1.FetchOffsetsResponse, error) {
-	found, err := g.s.groups.Fetch(request.GetGroup(), request.GetTopics())
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	found, err := coordinator.Fetch(request.GetGroup(), request.GetTopics())
 	if err != nil {
 		return nil, err
 	}

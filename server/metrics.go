@@ -59,6 +59,13 @@ func newMetrics(topicsMax int) *metrics {
 	return m
 }
 
+// gauge adds a metric that is read when it is asked for.
+func (m *metrics) gauge(name, help string, read func() int64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: name, Help: help},
+		func() float64 { return float64(read()) }))
+}
+
 // observe counts a call that ended.
 func (m *metrics) observe(method string, code codes.Code, took time.Duration) {
 	m.requests.WithLabelValues(method, code.String()).Inc()

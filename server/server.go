@@ -81,7 +81,12 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		RetentionInterval: s.static.OffsetsRetentionCheckInterval,
 		TopicExists:       func(name string) bool { _, ok := c.Topic(name); return ok },
 	})
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	s.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
+	s.metrics.gauge("sluice_requests_running", "Unary calls that are worked on.",
+		s.calls.running.Load)
+	s.metrics.gauge("sluice_streams_open", "Streams that are open.", s.streams.running.Load)
+	s.metrics.gauge("sluice_partitions", "Partitions that the node keeps.",
+		func() int64 { return int64(len(store.Partitions())) })
 	return s, nil
 }
 
@@ -95,8 +100,22 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.tasks.Go("follow the metadata", s.follow)
 	s.started.Store(true)
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	s.setHealth(healthpb.HealthCheckResponse_SERVING)
 	return nil
+}
+
+// setHealth sets the status of the node as a whole and of each service.
+func (s *Server) setHealth(status healthpb.HealthCheckResponse_ServingStatus) {
+	for _, service := range []string{
+		"", sluicev1.LogService_ServiceDesc.ServiceName,
+		sluicev1.TopicService_ServiceDesc.ServiceName,
+		sluicev1.GroupService_ServiceDesc.ServiceName,
+		sluicev1.TransactionService_ServiceDesc.ServiceName,
+		sluicev1.ClusterService_ServiceDesc.ServiceName,
+		sluicev1.ConfigService_ServiceDesc.ServiceName,
+	} {
+		s.health.SetServingStatus(service, status)
+	}
 }
 
 // Register adds all services, health, and, where r can be asked what it serves,
