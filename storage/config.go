@@ -74,6 +74,19 @@ type Config struct {
 	// store forces compactions to get its space back. Default 256 MiB.
 	ReclaimMinBytes int64
 
+	// CleanerThreads is how many partitions are compacted at a time
+	// (log.cleaner.threads). Default 1, range 1 to 64.
+	CleanerThreads int
+	// CleanerBackoff is how long the cleaner rests when nothing is to be
+	// compacted (log.cleaner.backoff.ms). Default 15 s; 0 leaves all
+	// compaction to CheckCompaction.
+	CleanerBackoff time.Duration
+	// CleanerBufferBytes bounds the memory in which the cleaner keeps the
+	// hashes of keys, over all threads (log.cleaner.dedupe.buffer.size). It is
+	// taken as it is needed; a log with more keys takes several passes.
+	// Default 64 MiB, from 1 MiB.
+	CleanerBufferBytes int64
+
 	wrap func(engine) engine // tests put faults in here
 }
 
@@ -97,6 +110,9 @@ func DefaultConfig() Config {
 		CheckpointInterval:    time.Second,
 		FreeSpaceFloorBytes:   256 << 20,
 		ReclaimMinBytes:       256 << 20,
+		CleanerThreads:        1,
+		CleanerBackoff:        15 * time.Second,
+		CleanerBufferBytes:    64 << 20,
 	}
 }
 
@@ -124,6 +140,9 @@ func (c Config) Validate() error {
 		{"CheckpointInterval", int64(c.CheckpointInterval), 0, 1 << 62},
 		{"FreeSpaceFloorBytes", c.FreeSpaceFloorBytes, 0, 1 << 50},
 		{"ReclaimMinBytes", c.ReclaimMinBytes, 0, 1 << 50},
+		{"CleanerThreads", int64(c.CleanerThreads), 1, 64},
+		{"CleanerBackoff", int64(c.CleanerBackoff), 0, 1 << 62},
+		{"CleanerBufferBytes", c.CleanerBufferBytes, 1 << 20, 1 << 40},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fmt.Errorf("storage: %s is %d, allowed is %d to %d",
@@ -159,6 +178,9 @@ const (
 // deletes reports whether retention by time and size applies.
 func (p CleanupPolicy) deletes() bool { return p != CleanupCompact }
 
+// compacts reports whether the log is compacted.
+func (p CleanupPolicy) compacts() bool { return p != CleanupDelete }
+
 // PartitionConfig holds the topic settings that storage acts on.
 type PartitionConfig struct {
 	// RetentionMs is retention.ms: whole segments whose newest record is
@@ -175,7 +197,42 @@ type PartitionConfig struct {
 	SegmentMs int64
 	// CleanupPolicy is cleanup.policy.
 	CleanupPolicy CleanupPolicy
+
+	// CleanableRatioMin is min.cleanable.dirty.ratio: a log is compacted when
+	// at least this share of it was not before. From 0 to 1.
+	CleanableRatioMin float64
+	// CompactionLagMs is min.compaction.lag.ms: a segment is not compacted
+	// while its newest record is younger.
+	CompactionLagMs int64
+	// DeleteRetentionMs is delete.retention.ms: how long tombstones, and the
+	// markers of transactions that left nothing else, stay after the first
+	// compaction that met them.
+	DeleteRetentionMs int64
+
+	// Flush is flush.policy. The zero value is FlushAlways.
+	Flush FlushPolicy
+	// FlushIntervalMs is flush.ms, the most milliseconds that an answered
+	// record may not be on disk under FlushInterval.
+	FlushIntervalMs int64
 }
+
+// FlushPolicy says when an append is answered that asked for
+// AppendRequest.Early. What is written is the same under all of them: each
+// group of appends is one synced commit, made as soon as the disk is free, so
+// the policies differ in what a power cut or a kill may take of what was
+// answered, and in nothing else.
+type FlushPolicy uint8
+
+// The flush policies.
+const (
+	// FlushAlways answers nothing that is not on disk.
+	FlushAlways FlushPolicy = iota
+	// FlushInterval answers when the record has its offset, unless answered
+	// records have waited longer than the interval for the disk already.
+	FlushInterval
+	// FlushNever answers when the record has its offset.
+	FlushNever
+)
 
 // DefaultPartitionConfig returns Kafka's defaults: seven days, any size,
 // segments of 1 GiB and seven days, delete.
@@ -186,6 +243,10 @@ func DefaultPartitionConfig() PartitionConfig {
 		RetentionBytes: -1,
 		SegmentBytes:   1 << 30,
 		SegmentMs:      week.Milliseconds(),
+
+		CleanableRatioMin: 0.5,
+		DeleteRetentionMs: (24 * time.Hour).Milliseconds(),
+		FlushIntervalMs:   time.Second.Milliseconds(),
 	}
 }
 
@@ -202,6 +263,17 @@ func (c PartitionConfig) Validate() error {
 		return fmt.Errorf("segment.ms is %d, allowed is 1 or more", c.SegmentMs)
 	case c.CleanupPolicy > CleanupCompactDelete:
 		return fmt.Errorf("cleanup.policy is %d, allowed is 0 to 2", c.CleanupPolicy)
+	case !(c.CleanableRatioMin >= 0 && c.CleanableRatioMin <= 1):
+		return fmt.Errorf("min.cleanable.dirty.ratio is %v, allowed is 0 to 1",
+			c.CleanableRatioMin)
+	case c.CompactionLagMs < 0:
+		return fmt.Errorf("min.compaction.lag.ms is %d, allowed is 0 or more", c.CompactionLagMs)
+	case c.DeleteRetentionMs < 0:
+		return fmt.Errorf("delete.retention.ms is %d, allowed is 0 or more", c.DeleteRetentionMs)
+	case c.Flush > FlushNever:
+		return fmt.Errorf("flush.policy is %d, allowed is 0 to 2", c.Flush)
+	case c.FlushIntervalMs < 0:
+		return fmt.Errorf("flush.ms is %d, allowed is 0 or more", c.FlushIntervalMs)
 	}
 	return nil
 }

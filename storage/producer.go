@@ -207,7 +207,7 @@ func (t *producers) encode() []byte {
 // decode reads a snapshot into the empty table.
 func (t *producers) decode(b []byte) error {
 	r := varints{b: b}
-	if err := r.version("producer snapshot", producersVersion); err != nil {
+	if err := r.version("producer snapshot", producersVersion, producersVersion); err != nil {
 		return err
 	}
 	n := r.next()

@@ -14,6 +14,18 @@ type logState struct {
 	end     Offset // the offset that the next record gets
 	cleaned Offset // batches that end at or below it are off the disk
 
+	// Compaction (clean.go). Below holesTo offsets may be missing; below
+	// dirtyFrom a whole pass has been made, so the two differ while one is
+	// under way or was cut off. horizon is when the last of the tombstones and
+	// markers that the last pass has left may go, in ms, or 0 if it left none.
+	holesTo, dirtyFrom Offset
+	horizon            int64
+	transactional      bool // a transactional batch was ever appended
+
+	// early says that appends may have been answered before they were on disk
+	// (PartitionConfig.Flush). It is durable before the first such answer.
+	early bool
+
 	active segment
 	sealed []segment // oldest first; replaced, never changed in place
 
@@ -76,7 +88,17 @@ func (s *logState) epoch() LeaderEpoch {
 	return s.epochs[len(s.epochs)-1].epoch
 }
 
-const stateVersion = 1
+// stateVersion is that of all values here; states grew in version 2.
+const (
+	stateVersion   = 2
+	segmentVersion = 1
+)
+
+// The flags at the end of a state.
+const (
+	flagTransactional = 1 << iota
+	flagEarly
+)
 
 var errState = errors.New("stored state is malformed")
 
@@ -91,13 +113,25 @@ func (s *logState) encode() []byte {
 	} {
 		b = binary.AppendVarint(b, v)
 	}
-	return s.active.append(b)
+	b = s.active.append(b)
+	flags := int64(0)
+	if s.transactional {
+		flags |= flagTransactional
+	}
+	if s.early {
+		flags |= flagEarly
+	}
+	for _, v := range []int64{int64(s.holesTo), int64(s.dirtyFrom), s.horizon, flags} {
+		b = binary.AppendVarint(b, v)
+	}
+	return b
 }
 
 // decodeState reads what encode wrote.
 func decodeState(b []byte) (*logState, error) {
 	r := varints{b: b}
-	if err := r.version("state", stateVersion); err != nil {
+	grown := len(b) > 0 && b[0] != 1
+	if err := r.version("state", 1, stateVersion); err != nil {
 		return nil, err
 	}
 	s := &logState{
@@ -105,12 +139,21 @@ func decodeState(b []byte) (*logState, error) {
 		snapshotAt: Offset(r.next()), producersFrom: Offset(r.next()),
 	}
 	s.active = r.segment()
+	if grown {
+		s.holesTo, s.dirtyFrom = Offset(r.next()), Offset(r.next())
+		s.horizon = r.next()
+		flags := r.next()
+		s.transactional, s.early = flags&flagTransactional != 0, flags&flagEarly != 0
+	} else {
+		s.transactional = true // it cannot be told, and costs a look only
+	}
 	if err := r.done(); err != nil {
 		return nil, err
 	}
-	if s.start < 0 || s.end < s.start || s.active.base > s.end || s.cleaned > s.start {
-		return nil, fmt.Errorf("%w: start %d, end %d, segment %d, cleaned %d",
-			errState, s.start, s.end, s.active.base, s.cleaned)
+	if s.start < 0 || s.end < s.start || s.active.base > s.end || s.cleaned > s.start ||
+		s.dirtyFrom < 0 || s.holesTo > s.end || s.dirtyFrom > s.holesTo {
+		return nil, fmt.Errorf("%w: start %d, end %d, segment %d, cleaned %d, compacted %d to %d",
+			errState, s.start, s.end, s.active.base, s.cleaned, s.dirtyFrom, s.holesTo)
 	}
 	return s, nil
 }
@@ -126,12 +169,12 @@ func (g segment) append(b []byte) []byte {
 }
 
 // encodeSegment returns the value of a sealed segment's key.
-func encodeSegment(g segment) []byte { return g.append([]byte{stateVersion}) }
+func encodeSegment(g segment) []byte { return g.append([]byte{segmentVersion}) }
 
 // decodeSegment reads what encodeSegment wrote.
 func decodeSegment(b []byte) (segment, error) {
 	r := varints{b: b}
-	if err := r.version("segment", stateVersion); err != nil {
+	if err := r.version("segment", segmentVersion, segmentVersion); err != nil {
 		return segment{}, err
 	}
 	g := r.segment()
@@ -140,7 +183,7 @@ func decodeSegment(b []byte) (segment, error) {
 
 // encodeEpochs returns the value of the epochs' key.
 func encodeEpochs(epochs []epochStart) []byte {
-	b := binary.AppendVarint([]byte{stateVersion}, int64(len(epochs)))
+	b := binary.AppendVarint([]byte{segmentVersion}, int64(len(epochs)))
 	for _, e := range epochs {
 		b = binary.AppendVarint(b, int64(e.epoch))
 		b = binary.AppendVarint(b, int64(e.start))
@@ -151,7 +194,7 @@ func encodeEpochs(epochs []epochStart) []byte {
 // decodeEpochs reads what encodeEpochs wrote.
 func decodeEpochs(b []byte) ([]epochStart, error) {
 	r := varints{b: b}
-	if err := r.version("epochs", stateVersion); err != nil {
+	if err := r.version("epochs", segmentVersion, segmentVersion); err != nil {
 		return nil, err
 	}
 	n := r.next()
@@ -181,16 +224,16 @@ func (r *varints) next() int64 {
 	return v
 }
 
-// version takes the leading byte and compares it with the one known here.
-func (r *varints) version(what string, known byte) error {
+// version takes the leading byte and compares it with those known here.
+func (r *varints) version(what string, oldest, newest byte) error {
 	if len(r.b) == 0 {
 		return errState
 	}
 	got := r.b[0]
 	r.b = r.b[1:]
-	if got != known {
-		return fmt.Errorf("%w: %s has version %d, this program knows %d",
-			errState, what, got, known)
+	if got < oldest || got > newest {
+		return fmt.Errorf("%w: %s has version %d, this program knows %d to %d",
+			errState, what, got, oldest, newest)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func testConfig(dir string) Config {
 	cfg.MemTableBytes = 1 << 20
 	cfg.ValueLogFileBytes = 2 << 20
 	cfg.RetentionInterval = 0
+	cfg.CleanerBackoff = 0
 	cfg.CheckpointInterval = 10 * time.Millisecond
 	cfg.FreeSpaceFloorBytes = 0
 	return cfg
