@@ -23,17 +23,24 @@ import (
 // memoryLog is a log in memory that several registries may share.
 type memoryLog struct {
 	mu      sync.Mutex
-	records []stamped
+	records []kept
 	grown   chan struct{} // closed and replaced when a record is added
+	reset   bool          // ends what follows, once
 	// fail, where it is set, is asked before each append and may let it be
 	// refused, lost, or written without an answer.
 	fail func(records []ledger.Record) fate
 }
 
+// kept is a record, which compaction may have taken away.
+type kept struct {
+	stamped
+	gone bool
+}
+
 type fate int
 
 const (
-	kept       fate = iota // as it should be
+	normal     fate = iota // as it should be
 	lost                   // not written, and nobody knows
 	unanswered             // written, and nobody knows
 	tooLarge               // refused
@@ -55,7 +62,7 @@ func (m *memoryLog) append(
 	if end := ledger.Revision(len(m.records)); at != end {
 		return appended{}, fmt.Errorf("%w: at %d", errMoved, end)
 	}
-	fate := kept
+	fate := normal
 	if m.fail != nil {
 		fate = m.fail(records)
 	}
@@ -66,8 +73,8 @@ func (m *memoryLog) append(
 		return appended{}, fmt.Errorf("%w: %w", errRefused, ledger.SchemaTooLarge.With())
 	}
 	for _, r := range records {
-		m.records = append(m.records, stamped{Record: r, batch: batch, time: 1,
-			at: ledger.Revision(len(m.records))})
+		m.records = append(m.records, kept{stamped: stamped{Record: r, batch: batch, time: 1,
+			at: ledger.Revision(len(m.records))}})
 	}
 	close(m.grown)
 	m.grown = make(chan struct{})
@@ -88,10 +95,17 @@ func (m *memoryLog) follow(
 ) error {
 	for {
 		m.mu.Lock()
+		if m.reset {
+			m.reset = false
+			m.mu.Unlock()
+			return errReset
+		}
 		end, grown := ledger.Revision(len(m.records)), m.grown
 		read := stretch{next: end, end: end}
-		if from < end {
-			read.records = m.records[from:end:end]
+		for _, r := range m.records[min(from, end):] {
+			if !r.gone {
+				read.records = append(read.records, r.stamped)
+			}
 		}
 		m.mu.Unlock()
 		if err := handle(read); err != nil {
@@ -206,3 +220,21 @@ const (
 	recordBad = `{"type":"record","name":"R","fields":[{"name":"a","type":"int"},` +
 		`{"name":"c","type":"string"}]}`
 )
+
+// intGUID is the MD5 of "int" with its quotes.
+const intGUID = "ef524ea1-b91e-7317-3d93-8ade36c1db32"
+
+// compact leaves the last record of each key, and no tombstone.
+func (m *memoryLog) compact() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := map[string]int{}
+	for i, r := range m.records {
+		last[string(r.Key)] = i
+	}
+	for i := range m.records {
+		if r := &m.records[i]; last[string(r.Key)] != i || r.Value == nil {
+			m.records[i].gone = true
+		}
+	}
+}
