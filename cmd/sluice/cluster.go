@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+func newClusterCommand() *cobra.Command {
+	cluster := &cobra.Command{Use: "cluster", Short: "Show the cluster and its brokers"}
+	conn := addConnection(cluster)
+	cluster.AddCommand(&cobra.Command{
+		Use:     "info",
+		Short:   "Show the cluster",
+		Example: "  sluice cluster info",
+		Args:    cobra.NoArgs,
+		RunE: conn.call(func(
+			ctx context.Context, c *cobra.Command, client *sluice.Client, _ []string,
+		) error {
+			info, err := client.Cluster(ctx)
+			if err != nil {
+				return err
+			}
+			if conn.json() {
+				return writeMessage(c.OutOrStdout(), info)
+			}
+			t := newTable(c.OutOrStdout())
+			t.row("cluster", info.GetClusterId())
+			t.row("controller", optional(info.ControllerId))
+			t.row("brokers", len(info.GetBrokers()))
+			t.row("topics", info.GetTopicCount())
+			t.row("partitions", info.GetPartitionCount())
+			t.row("version", info.GetVersion())
+			return t.Flush()
+		}),
+	}, &cobra.Command{
+		Use:     "brokers",
+		Short:   "List the brokers",
+		Example: "  sluice cluster brokers",
+		Args:    cobra.NoArgs,
+		RunE: conn.call(func(
+			ctx context.Context, c *cobra.Command, client *sluice.Client, _ []string,
+		) error {
+			info, err := client.Cluster(ctx)
+			if err != nil {
+				return err
+			}
+			if conn.json() {
+				return writeMessages(c.OutOrStdout(), info.GetBrokers())
+			}
+			return writeBrokers(c.OutOrStdout(), info)
+		}),
+	})
+	return cluster
+}
+
+func writeBrokers(w io.Writer, info *sluicev1.Cluster) error {
+	t := newTable(w, "BROKER", "GRPC", "HTTP", "RACK", "CONTROLLER")
+	for _, b := range info.GetBrokers() {
+		controller := "no"
+		if info.ControllerId != nil && info.GetControllerId() == b.GetBrokerId() {
+			controller = "yes"
+		}
+		t.row(b.GetBrokerId(), b.GetGrpcAddress(), b.GetHttpAddress(), b.GetRack(), controller)
+	}
+	return t.Flush()
+}

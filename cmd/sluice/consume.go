@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	sluice "github.com/sluicelog/sluice/clients/go"
+)
+
+// consumption is what a run of consume was asked for.
+type consumption struct {
+	from       string
+	partitions []int32
+	count      int64
+	format     string
+	nullMarker string
+	isolation  string
+	exitAtEnd  bool
+}
+
+func newConsumeCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "consume TOPIC...",
+		Short: "Print records, and follow",
+		Long: "Prints the records of topics and goes on as new ones are written, until Ctrl-C,\n" +
+			"--count or --exit-at-end. Records of a partition come in order.\n\n" +
+			"--format is json (an object on each line), or text in which stand\n" +
+			"  %t topic   %p partition   %o offset   %k key   %v value   %h headers\n" +
+			"  %T timestamp in ms   %d timestamp as RFC 3339   %K %V sizes (-1: null)   %% a %\n" +
+			"  %k{hex} %v{base64} encoded   \\n \\t \\r \\0 \\\\ \\xHH characters",
+		Example: "  sluice consume flights\n" +
+			"  sluice consume flights --from end --format '%p %o %k %v\\n'\n" +
+			"  sluice consume flights --from @-1h --exit-at-end --output json\n" +
+			"  sluice consume flights --partition 0 --from 100 --count 10",
+		Args: cobra.MinimumNArgs(1),
+	}
+	conn := addConnection(c)
+	want := consumption{isolation: "read_uncommitted"}
+	flags := c.Flags()
+	flags.StringVar(&want.from, "from", "beginning",
+		"`beginning|end|OFFSET|@TIME`: where to begin in every partition")
+	flags.Int32SliceVar(&want.partitions, "partition", nil,
+		"only these `partitions`, as 0,1 or repeated (default all)")
+	flags.Int64Var(&want.count, "count", 0, "stop after this `number` of records (0: never)")
+	flags.StringVar(&want.format, "format", `%v\n`, "how to print a record")
+	flags.StringVar(&want.nullMarker, "null-marker", "null",
+		"the `text` to print for a key or value that is null")
+	flags.Var(&choice{&want.isolation, []string{"read_uncommitted", "read_committed"}},
+		"isolation", "`read_uncommitted|read_committed`: which records of transactions to print")
+	flags.BoolVar(&want.exitAtEnd, "exit-at-end", false,
+		"stop at the end that the partitions have now")
+	c.RunE = conn.with(func(
+		ctx context.Context, c *cobra.Command, client *sluice.Client, args []string,
+	) error {
+		if conn.json() && !c.Flags().Changed("format") {
+			want.format = "json"
+		}
+		slices.Sort(args)
+		slices.Sort(want.partitions)
+		want.partitions = slices.Compact(want.partitions)
+		return want.run(ctx, c.OutOrStdout(), client, slices.Compact(args))
+	})
+	return c
+}
+
+// run prints what was asked for.
+func (w *consumption) run(
+	ctx context.Context, out io.Writer, client *sluice.Client, topics []string,
+) error {
+	format, err := parseRecordFormat(w.format, w.nullMarker)
+	if err != nil {
+		return err
+	}
+	from, err := parseFrom(w.from, time.Now())
+	if err != nil {
+		return err
+	}
+	if w.count < 0 {
+		return wrongUsage("--count is %d, want 0 or more", w.count)
+	}
+	var options []sluice.ConsumerOption
+	if w.exitAtEnd {
+		options = append(options, sluice.WithStopAtEnd())
+	}
+	if w.isolation == "read_committed" {
+		options = append(options, sluice.WithIsolationLevel(sluice.ReadCommitted))
+	}
+	consumer, err := client.NewConsumer(options...)
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	err = w.assign(ctx, consumer, from, topics)
+	if err == nil {
+		err = w.print(ctx, consumer, out, format)
+	}
+	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// assign chooses the partitions.
+func (w *consumption) assign(
+	ctx context.Context, consumer *sluice.Consumer, from sluice.Offset, topics []string,
+) error {
+	if len(w.partitions) == 0 {
+		return consumer.AssignTopics(ctx, from, topics...)
+	}
+	var assignments []sluice.Assignment
+	for _, topic := range topics {
+		for _, partition := range w.partitions {
+			if partition < 0 {
+				return wrongUsage("--partition is %d, want 0 or more", partition)
+			}
+			assignments = append(assignments,
+				sluice.Assignment{Topic: topic, Partition: partition, From: from})
+		}
+	}
+	return consumer.Assign(ctx, assignments...)
+}
+
+// print writes records until there are enough of them, or reading ends.
+func (w *consumption) print(
+	ctx context.Context, consumer *sluice.Consumer, out io.Writer, format recordFormat,
+) error {
+	buffered := bufio.NewWriterSize(out, 64<<10)
+	var text []byte
+	for printed := int64(0); ; {
+		records, err := consumer.Poll(ctx)
+		if err != nil {
+			return err
+		}
+		if w.count > 0 {
+			records = records[:min(int64(len(records)), w.count-printed)]
+		}
+		for i := range records {
+			text = format(text[:0], &records[i])
+			if _, err := buffered.Write(text); err != nil {
+				return fmt.Errorf("writing records: %w", err)
+			}
+		}
+		if err := buffered.Flush(); err != nil {
+			return fmt.Errorf("writing records: %w", err)
+		}
+		if printed += int64(len(records)); w.count > 0 && printed >= w.count {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+
+	"github.com/sluicelog/sluice/docs"
+	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/internal/inproc"
+	tasks "github.com/sluicelog/sluice/internal/run"
+	"github.com/sluicelog/sluice/internal/setting"
+	"github.com/sluicelog/sluice/server"
+)
+
+// drainTimeout is how long a stopping node waits for the calls under way.
+const drainTimeout = 10 * time.Second
+
+// front is what callers reach: the HTTP side from the first moment, so that
+// /readyz can say what the node is doing, and the gRPC side once there is a
+// broker.
+type front struct {
+	ports   *ports
+	group   *tasks.Group
+	stopWeb context.CancelFunc
+	api     *grpc.Server
+	channel *inproc.Channel
+}
+
+// startFront serves HTTP with a broker that is still to come.
+func startFront(
+	ctx context.Context, cfg *serveConfig, p *ports, broker *lateBroker, log *slog.Logger,
+) (*front, error) {
+	limits := gateway.DefaultLimits()
+	static := setting.ResolveBroker(setting.Layers{Static: cfg.settings})
+	limits.BodyBytesMax = static.HTTPRequestBytesMax
+	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
+	metrics := promhttp.HandlerFor(prometheus.GathererFunc(broker.gather),
+		promhttp.HandlerOpts{})
+	config := gateway.Config{
+		Conn: broker, Ready: broker.ready, Docs: docs.OpenAPI(), Limits: limits,
+		Logger: log.With("room", "gateway"),
+	}
+	if p.metrics == nil {
+		config.Metrics = metrics
+	}
+	web, err := gateway.New(config)
+	if err != nil {
+		return nil, err
+	}
+	background := context.WithoutCancel(ctx)
+	f := &front{ports: p, group: tasks.New(background, "front")}
+	background, f.stopWeb = context.WithCancel(background)
+	p.serveHTTP(background, f.group, web, metrics)
+	return f, nil
+}
+
+// serve gives the front its broker.
+func (f *front) serve(node *server.Server, broker *lateBroker) {
+	f.channel = inproc.New(inproc.Options{
+		UnaryInterceptors:  node.UnaryInterceptors(),
+		StreamInterceptors: node.StreamInterceptors(),
+		RequestMaxBytes:    node.RequestMaxBytes(),
+		ResponseMaxBytes:   node.ResponseMaxBytes(),
+	})
+	node.Register(f.channel)
+	f.api = grpc.NewServer(node.GRPCOptions()...)
+	node.Register(f.api)
+	f.ports.serveGRPC(f.group, f.api)
+	broker.set(&builtBroker{
+		ClientConnInterface: f.channel, ready: node.Ready, metrics: node.Metrics(),
+	})
+}
+
+// failed is closed when a listener failed.
+func (f *front) failed() <-chan struct{} { return f.group.Context().Done() }
+
+// drain lets the calls under way end, refuses new ones, and returns when no
+// call is left.
+func (f *front) drain(node *server.Server) {
+	node.Drain()
+	f.stopWeb()
+	timer := time.AfterFunc(drainTimeout, f.api.Stop)
+	f.api.GracefulStop()
+	timer.Stop()
+	f.channel.Close()
+}
+
+// close stops the HTTP side and waits for it.
+func (f *front) close() error {
+	f.stopWeb()
+	return f.group.Close()
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelog/sluice/server"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/storage"
+)
+
+// newServeCommand returns the command that runs a node.
+func newServeCommand() *cobra.Command {
+	cfg := &serveConfig{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Long: "Run a node: the gRPC API, the HTTP API and its documentation, over a log on disk.\n" +
+			"Every flag can also be given in the environment (--data-dir is SLUICE_DATA_DIR)\n" +
+			"or in a YAML file (--config) under its own name; flags win over the environment,\n" +
+			"the environment over the file.",
+		Example: "  sluice serve\n" +
+			"  sluice serve --data-dir /var/lib/sluice --grpc-listen 0.0.0.0:9092\n" +
+			"  sluice serve --set log.retention.hours=24 --set num.partitions=3",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := load(cmd.Flags(), os.LookupEnv)
+			if err != nil {
+				return err
+			}
+			cfg.settings = settings
+			log, err := cfg.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+		},
+	}
+	cfg.addFlags(cmd.Flags())
+	return cmd
+}
+
+// serve runs a node until ctx ends or a part of it fails. It binds every port
+// first, so that one in use is reported before anything is written; then it
+// builds from the disk upwards, and stops in reverse.
+func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logger) (err error) {
+	limitMemory(log)
+	ports, err := listen(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer ports.close()
+	broker := newLateBroker("the node is starting")
+	front, err := startFront(ctx, cfg, ports, broker, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "front", front.close)
+
+	meta, err := cluster.Start(ctx, cfg.clusterConfig(ports, log))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "metadata", meta.Close)
+	store, err := storage.Open(ctx, cfg.storageConfig(meta, log))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "log", store.Close)
+	node, err := server.New(cfg.serverConfig(log), store, meta)
+	if err != nil {
+		return err
+	}
+	if err := node.Start(ctx); err != nil {
+		return err
+	}
+	defer closing(&err, "broker", node.Close)
+	defer front.drain(node)
+	front.serve(node, broker)
+	if err := ports.banner(out, cfg, meta); err != nil {
+		return err
+	}
+	return awaitStop(ctx, front, store, meta, log)
+}
+
+// awaitStop returns once the node is asked to stop (nil) or a part of it failed.
+func awaitStop(
+	ctx context.Context, front *front, store *storage.Store, meta *cluster.Cluster,
+	log *slog.Logger,
+) error {
+	select {
+	case <-ctx.Done():
+		log.Info("stopping: the calls under way are answered first")
+		return nil
+	case <-store.Failed():
+		return fmt.Errorf("the log failed: %w", store.Err())
+	case <-meta.Failed():
+		return fmt.Errorf("the metadata failed: %w", meta.Err())
+	case <-front.failed():
+		return front.group.Err()
+	}
+}
+
+// closing closes a part of the node and keeps its error.
+func closing(err *error, part string, closeIt func() error) {
+	if failed := closeIt(); failed != nil {
+		*err = errors.Join(*err, fmt.Errorf("closing the %s: %w", part, failed))
+	}
+}
