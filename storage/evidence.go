@@ -9,9 +9,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Boot evidence (rule S4): what the store writes beside Badger's files, so that
@@ -164,31 +167,83 @@ func (p *checkpointPart) parse() error {
 	return nil
 }
 
-// writeClean says that the database was closed after a commit.
+// writeClean says that the database was closed after a commit, and which files
+// it left.
 func writeClean(dir string, commit uint64) error {
-	return replaceFile(dir, cleanName, fmt.Appendf(nil, "commit %d\n", commit))
+	b := fmt.Appendf(nil, "commit %d\n", commit)
+	files, err := databaseFiles(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		b = fmt.Appendf(b, "file %s %d\n", name, files[name])
+	}
+	return replaceFile(dir, cleanName, b)
 }
 
-// takeClean reads and removes the clean marker. It returns the commit in it,
-// and false if there is none that can be read.
-func takeClean(dir string) (commit uint64, ok bool, err error) {
-	path := filepath.Join(dir, cleanName)
-	b, err := os.ReadFile(path)
+// databaseFiles returns the lengths of the files that hold records or say which
+// do.
+func databaseFiles(dir string) (map[string]int64, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, databaseName))
+	files := map[string]int64{}
+	for _, e := range entries {
+		switch filepath.Ext(e.Name()) {
+		case ".vlog", ".sst", ".mem":
+		default:
+			if e.Name() != "MANIFEST" {
+				continue
+			}
+		}
+		if info, err := e.Info(); err == nil {
+			files[e.Name()] = info.Size()
+		}
+	}
+	return files, err
+}
+
+// takeClean reads and removes the clean marker, and compares the files with it.
+// One that cannot be read is no marker.
+func takeClean(dir string) (evidence, error) {
+	found, err := readClean(dir)
+	if err != nil || !found.clean {
+		return found, err
+	}
+	if err := os.Remove(filepath.Join(dir, cleanName)); err != nil {
+		return evidence{}, err
+	}
+	return found, syncDir(dir)
+}
+
+// readClean reads the clean marker and compares the files with it.
+func readClean(dir string) (found evidence, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, cleanName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return evidence{}, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return evidence{}, err
 	}
-	if err := os.Remove(path); err != nil {
-		return 0, false, err
+	files, err := databaseFiles(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return evidence{}, err
 	}
-	if err := syncDir(dir); err != nil {
-		return 0, false, err
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var size int64
+		if _, err := fmt.Sscanf(line, "commit %d\n", &found.commit); err == nil {
+			found.clean = true
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "file %s %d\n", &name, &size); err != nil {
+			return evidence{}, nil
+		}
+		if now, ok := files[name]; !ok {
+			found.files.addf("file %s is missing", name)
+		} else if now != size {
+			found.files.addf("file %s has %d bytes, it had %d", name, now, size)
+		}
 	}
-	number := bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("commit ")), []byte("\n"))
-	commit, err = strconv.ParseUint(string(number), 10, 64)
-	return commit, err == nil, nil
+	return found, nil
 }
 
 // replaceFile writes a file so that after a crash either the old or the new

@@ -43,7 +43,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // lockDir makes the directory and locks it for this process.
 func lockDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be made: %w", dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
@@ -58,6 +58,35 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("data directory %s cannot be locked: %w", dir, err)
 	}
 	return f, nil
+}
+
+// makeDir makes a directory and those above it, and their names durable: a log
+// whose directory a power cut takes away is gone with all that was synced in it.
+func makeDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := syncDir(parent); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory", dir)
+	}
+	return err
 }
 
 // open does the work of Open under the lock, and starts no goroutine of ours.
@@ -80,11 +109,16 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		!errors.Is(found.damage, errDamage) {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, found.damage)
 	}
+	mended, err := mendManifest(s.dbDir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
+	}
 	s.dbLog = &badgerLog{log: cfg.Logger}
 	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
 	}
-	if err := s.load(ctx); err == nil {
+	found.mended, found.tablesWhole = mended, mended.whole(s.db)
+	if err = s.load(ctx); err == nil {
 		err = s.decide(found)
 	}
 	if err != nil {
@@ -104,9 +138,13 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 
 // evidence is what was found before the database was opened.
 type evidence struct {
-	commit uint64 // in the clean marker
-	clean  bool   // there is one
-	damage error  // of the last value log file
+	commit uint64   // in the clean marker
+	clean  bool     // there is one
+	damage error    // of the last value log file
+	files  findings // what the clean marker says of files, and is not so
+	mended mended   // tables that were missing
+	// tablesWhole says that the memtables hold what was in those tables.
+	tablesWhole bool
 }
 
 // identify reads whose directory this is, makes it ours if it is new, and takes
@@ -145,11 +183,10 @@ func (s *Store) identify() (evidence, error) {
 	if len(removed) > 0 {
 		s.log.Warn("removed empty files that a power cut left", "files", removed)
 	}
-	if err := os.MkdirAll(s.dbDir, 0o755); err != nil {
+	if err := makeDir(s.dbDir); err != nil {
 		return evidence{}, err
 	}
-	commit, ok, err := takeClean(dir)
-	return evidence{commit: commit, clean: ok}, err
+	return takeClean(dir)
 }
 
 // load reads the small keys: the states of all partitions, their segments and
@@ -234,14 +271,7 @@ func (s *Store) each(
 func (s *Store) decide(found evidence) error {
 	verdict, reasons := VerdictNew, findings(nil)
 	if s.meta.Initialised {
-		verdict = VerdictClean
-		if !found.clean || found.commit != uint64(s.durable.Load()) {
-			verdict, reasons = VerdictRecovered, s.judge(s.db)
-		}
-		if found.damage != nil {
-			reasons.addf("%v", found.damage)
-		}
-		if len(reasons) > 0 {
+		if verdict, reasons = s.examine(found); len(reasons) > 0 {
 			verdict = VerdictLossy
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -195,7 +196,8 @@ func entryStarts(b []byte) iter.Seq[int] {
 type entryReader struct {
 	in    *bufio.Reader
 	sum   hash.Hash32
-	count int64 // bytes of the entry so far
+	count int64  // bytes of the entry so far
+	key   []byte // of the entry, until the next one
 }
 
 func newEntryReader(in io.Reader) *entryReader {
@@ -234,10 +236,16 @@ func (r *entryReader) entry() error {
 	if fields[0] == 0 || fields[0] > keyMax || fields[1] > valueMax {
 		return fmt.Errorf("lengths of %d and %d", fields[0], fields[1])
 	}
-	n, err := io.CopyN(r.sum, r.in, int64(fields[0]+fields[1]))
+	r.key = slices.Grow(r.key[:0], int(fields[0]))[:fields[0]]
+	if _, err := io.ReadFull(r.in, r.key); err != nil {
+		return cutShort(err)
+	}
+	r.sum.Write(r.key)
+	n, err := io.CopyN(r.sum, r.in, int64(fields[1]))
 	if err != nil {
 		return cutShort(err)
 	}
+	n += int64(fields[0])
 	var stored [crc32.Size]byte
 	if _, err := io.ReadFull(r.in, stored[:]); err != nil {
 		return cutShort(err)

@@ -3,8 +3,6 @@ package storage
 import (
 	"fmt"
 	"strings"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // Verdict is what a start found out about the data that it opened (rule S5).
@@ -40,16 +38,39 @@ func (f findings) String() string {
 	return fmt.Sprintf("%s; and %d more", strings.Join(f[:shown], "; "), len(f)-shown)
 }
 
-// judge compares what the database holds with the checkpoint of the run that
-// was cut off, and reads again what was written after it. It returns nothing
-// if all is well.
-func (s *Store) judge(db *badger.DB) findings {
+// examine compares what the database holds with the evidence of the last run.
+// There are findings if anything is missing or damaged.
+func (s *Store) examine(found evidence) (Verdict, findings) {
 	var bad findings
-	was, err := readCheckpoint(s.cfg.Dir)
-	if err != nil {
-		bad.addf("the checkpoint cannot be read: %v", err)
-		return bad
+	verdict := VerdictClean
+	if !found.clean || found.commit != uint64(s.durable.Load()) {
+		verdict = VerdictRecovered
 	}
+	if was, err := readCheckpoint(s.cfg.Dir); err != nil {
+		bad.addf("the checkpoint cannot be read: %v", err)
+	} else {
+		known := s.compare(was, &bad)
+		if verdict != VerdictClean {
+			s.reread(known, &bad)
+		}
+	}
+	bad = append(bad, found.files...)
+	if found.damage != nil {
+		bad.addf("%v", found.damage)
+	}
+	if missing := found.mended.missing; len(missing) > 0 {
+		s.log.Warn("tables are missing, as a power cut leaves them", "tables", missing,
+			"their content is in the memtables", found.tablesWhole)
+		if !found.tablesWhole {
+			bad.addf("tables %v are missing", missing)
+		}
+	}
+	return verdict, bad
+}
+
+// compare finds what a checkpoint names and the database has not, and returns
+// the end of each partition in the checkpoint.
+func (s *Store) compare(was checkpoint, bad *findings) map[PartitionID]Offset {
 	if found := uint64(s.durable.Load()); found < was.Commit {
 		bad.addf("commit %d was on disk, and only %d is", was.Commit, found)
 	}
@@ -70,14 +91,19 @@ func (s *Store) judge(db *badger.DB) findings {
 			bad.addf("partition %s starts at %d, its start was %d", part.ID, start, part.Start)
 		}
 	}
+	return known
+}
+
+// reread reads what was written after the checkpoint: that of each partition
+// which lies behind a known end.
+func (s *Store) reread(known map[PartitionID]Offset, bad *findings) {
 	for id, p := range s.partitions {
 		state := p.state.Load()
-		err := p.walk(db, max(state.start, min(known[id], state.end)), state.end, true,
+		err := p.walk(s.db, max(state.start, min(known[id], state.end)), state.end, true,
 			func(*stored) (bool, error) { return true, nil })
 		if err != nil {
 			p.damaged(err)
 			bad.addf("partition %s: %v", id, err)
 		}
 	}
-	return bad
 }

@@ -1,0 +1,152 @@
+package storage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
+	"google.golang.org/protobuf/proto"
+)
+
+// mended is what mendManifest did.
+type mended struct {
+	missing []uint64 // tables that it struck off
+	rest    []uint64 // tables that stay
+	commit  uint64   // the first one in the memtables' files, 0 if there is none
+}
+
+// mendManifest lets Badger open after a power cut that took the name of a table
+// away. Badger writes a full memtable to a table, syncs its content, enters it
+// in the MANIFEST, and then removes the memtable's file; it never syncs the name
+// of the new table, so the MANIFEST can come back without the table, and Open
+// refuses for good. In that case the memtable's file is back too: the names in a
+// directory come back in the order in which they were changed. So the table is
+// struck off and the memtable is written out again. Only level 0 is struck off,
+// as tables that are merged have their names synced. Whether something is
+// missing after all is for whole to say.
+func mendManifest(dir string) (mended, error) {
+	var m mended
+	name := filepath.Join(dir, "MANIFEST")
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	levels, end := parseManifest(b)
+	var strike pb.ManifestChangeSet
+	for id, level := range levels {
+		_, err := os.Stat(filepath.Join(dir, fmt.Sprintf("%06d.sst", id)))
+		if !errors.Is(err, os.ErrNotExist) || level > 0 {
+			m.rest = append(m.rest, id)
+			continue
+		}
+		m.missing = append(m.missing, id)
+		strike.Changes = append(strike.Changes,
+			&pb.ManifestChange{Id: id, Op: pb.ManifestChange_DELETE})
+	}
+	if len(m.missing) == 0 {
+		return m, nil
+	}
+	slices.Sort(m.missing)
+	if m.commit, err = firstCommit(dir); err != nil {
+		return m, err
+	}
+	body, err := proto.Marshal(&strike)
+	if err != nil {
+		return m, err
+	}
+	record := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+	record = binary.BigEndian.AppendUint32(record, crc32.Checksum(body, castagnoli))
+	return m, replaceFile(dir, "MANIFEST", slices.Concat(b[:end], record, body))
+}
+
+// parseManifest returns the level of each table that a MANIFEST names, and where
+// the last whole record ends. Records are a length, a CRC-32C and a protobuf
+// message, behind eight bytes of magic.
+func parseManifest(b []byte) (levels map[uint64]uint32, end int) {
+	const magicBytes, headBytes = 8, 8
+	levels = map[uint64]uint32{}
+	for end = min(magicBytes, len(b)); len(b)-end >= headBytes; {
+		size := int64(binary.BigEndian.Uint32(b[end:]))
+		sum := binary.BigEndian.Uint32(b[end+4:])
+		body := b[end+headBytes:]
+		if size > int64(len(body)) || crc32.Checksum(body[:size], castagnoli) != sum {
+			break
+		}
+		var set pb.ManifestChangeSet
+		if err := proto.Unmarshal(body[:size], &set); err != nil {
+			break
+		}
+		for _, c := range set.GetChanges() {
+			if c.GetOp() == pb.ManifestChange_CREATE {
+				levels[c.GetId()] = c.GetLevel()
+			} else {
+				delete(levels, c.GetId())
+			}
+		}
+		end += headBytes + int(size)
+	}
+	return levels, end
+}
+
+// firstCommit returns the lowest number of a commit in the files of memtables,
+// or 0.
+func firstCommit(dir string) (first uint64, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		number, err := firstCommitIn(name)
+		if err != nil {
+			return 0, err
+		}
+		if number > 0 && (first == 0 || number < first) {
+			first = number
+		}
+	}
+	return first, nil
+}
+
+// firstCommitIn returns the number of the first commit in a memtable's file,
+// which has the form of a value log file, or 0. A key ends in its version,
+// counted down.
+func firstCommitIn(name string) (uint64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	r := newEntryReader(io.NewSectionReader(f, valueLogHeader, 1<<62))
+	for r.entry() == nil {
+		if key := r.key; len(key) == 9 && key[0] == keyCommit {
+			return math.MaxUint64 - binary.BigEndian.Uint64(key[1:]), nil
+		}
+	}
+	return 0, nil
+}
+
+// whole reports whether nothing is missing after tables were struck off: the
+// memtables must begin where the tables end.
+func (m mended) whole(db *badger.DB) bool {
+	if len(m.missing) == 0 {
+		return true
+	}
+	last := uint64(0)
+	for _, t := range db.Tables() {
+		if slices.Contains(m.rest, t.ID) {
+			last = max(last, t.MaxVersion)
+		}
+	}
+	return m.commit > 0 && m.commit <= last+1
+}
