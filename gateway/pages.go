@@ -120,7 +120,9 @@ func pageAssets() (map[string]*asset, error) {
 		"swagger-ui.js":  {media: script, gz: "swagger-ui-bundle.js.gz"},
 		"swagger-ui.css": {media: style, gz: "swagger-ui.css.gz"},
 	}
-	for _, name := range []string{"scalar-start.js", "swagger-start.js"} {
+	for _, name := range []string{
+		"scalar-before.js", "scalar-start.js", "swagger-start.js",
+	} {
 		text, err := pageFiles.ReadFile("pages/" + name)
 		if err != nil {
 			return nil, err

@@ -87,7 +87,6 @@ type object = map[string]any
 type document struct {
 	OpenAPI    string `json:"openapi" yaml:"openapi"`
 	Info       any    `json:"info" yaml:"info"`
-	Servers    any    `json:"servers" yaml:"servers"`
 	Security   any    `json:"security" yaml:"security"`
 	Tags       any    `json:"tags" yaml:"tags"`
 	Paths      object `json:"paths" yaml:"paths"`
@@ -121,7 +120,7 @@ func build(generated object, read func(name string) ([]byte, error)) (*document,
 		return nil, err
 	}
 	d := &document{
-		OpenAPI: "3.1.0", Info: over.Info, Servers: over.Servers, Security: over.Security,
+		OpenAPI: "3.1.0", Info: over.Info, Security: over.Security,
 		Paths:      objectAt(generated, "paths"),
 		Components: object{"schemas": objectAt(generated, "components", "schemas")},
 	}
