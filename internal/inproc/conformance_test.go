@@ -244,6 +244,40 @@ func TestTheHandlerEndsWithItsCaller(t *testing.T) {
 	})
 }
 
+func TestACallerDoesNotWaitForAHandlerThatDoesNotLook(t *testing.T) {
+	release := make(chan chan struct{}, 1)
+	s := &service{unary: func(
+		context.Context, *testpb.SimpleRequest,
+	) (*testpb.SimpleResponse, error) {
+		<-<-release
+		return &testpb.SimpleResponse{}, nil
+	}, down: func(testpb.TestService_StreamingOutputCallServer) error {
+		<-<-release
+		return nil
+	}}
+	both(t, s, options{}, func(t *testing.T, client testpb.TestServiceClient) {
+		held := make(chan struct{})
+		release <- held
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := client.UnaryCall(ctx, message(1))
+		assert.Equal(t, codes.DeadlineExceeded, status.Code(err))
+		close(held)
+		synctest.Wait()
+
+		held = make(chan struct{})
+		release <- held
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		stream, err := client.StreamingOutputCall(ctx, &testpb.StreamingOutputCallRequest{})
+		require.NoError(t, err)
+		_, err = stream.Recv()
+		assert.Equal(t, codes.DeadlineExceeded, status.Code(err))
+		close(held)
+		synctest.Wait()
+	})
+}
+
 func TestInterceptorsRunInOrder(t *testing.T) {
 	var trace []string
 	unary := func(name string) grpc.UnaryServerInterceptor {

@@ -170,6 +170,10 @@ func TestRecoveryIsReplay(t *testing.T) {
 				assert.Equal(t, fmt.Sprint("a-0:", 20+i), again.fetch(t, group))
 			}
 		}
+		all, more, err := again.List("", 100)
+		require.NoError(t, err)
+		assert.False(t, more)
+		assert.Len(t, all, 9, "a group without offsets is none")
 		groups, more, err := again.List("g4", 3)
 		require.NoError(t, err)
 		assert.True(t, more)
