@@ -69,7 +69,7 @@ test-browser: build ## Open the docs pages in a headless browser; installs what 
 
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
-	bash tools/bench.sh $(BIN)
+	go run ./tools/bench -bin $(BIN)
 
 $(BUF):
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent @bufbuild/buf@$(BUF_VERSION)
