@@ -39,8 +39,9 @@ type broker struct {
 	fail    error                    // what every call answers, if set
 	group   string
 
-	fetching   chan struct{} // holds a value once a fetch waits
-	onFetchEnd func()        // called when a fetch that waited is cancelled
+	keepNothing bool          // answer a produce, and forget it
+	fetching    chan struct{} // holds a value once a fetch waits
+	onFetchEnd  func()        // called when a fetch that waited is cancelled
 }
 
 func newBroker(topics map[string]int) *broker {
@@ -143,12 +144,15 @@ func (b *broker) Produce(
 			stamp = timestamppb.New(time.UnixMilli(1_767_225_600_123))
 		}
 		offset := int64(len(log))
+		answer.Results = append(answer.Results, &sluicev1.ProduceResult{
+			Partition: partition, Offset: &offset, Timestamp: stamp,
+		})
+		if b.keepNothing {
+			continue
+		}
 		b.logs[request.GetTopic()][partition] = append(log, &sluicev1.Record{
 			Offset: offset, Timestamp: stamp, Key: record.Key, Value: record.Value,
 			Headers: record.GetHeaders(),
-		})
-		answer.Results = append(answer.Results, &sluicev1.ProduceResult{
-			Partition: partition, Offset: &offset, Timestamp: stamp,
 		})
 	}
 	b.changed()
