@@ -101,6 +101,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s.full.Store(-1)
 	s.sweeper.init()
+	s.cleaner.init(&cfg)
 	found, err := s.identify()
 	if err != nil {
 		return nil, err
@@ -312,4 +313,5 @@ func (s *Store) start() {
 	s.tasks.Go("checkpoints", s.checkpointLoop)
 	s.tasks.Go("sweeper", s.sweepLoop)
 	s.tasks.Go("retention", s.retentionLoop)
+	s.tasks.Go("cleaner", s.cleanLoop)
 }

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +27,8 @@ type Partition struct {
 	// configured is set by the first Configure after Open: before it the
 	// topic's settings are not known, and retention keeps its hands off.
 	configured atomic.Bool
+
+	stable atomic.Int64 // compaction stays below; math.MaxInt64 until it is set
 
 	producers *producers    // the writer's, once loaded is set
 	loaded    atomic.Bool   // producers stand as the log has them
@@ -51,6 +55,7 @@ func newPartition(s *Store, id PartitionID, state *logState) *Partition {
 	}
 	cfg := DefaultPartitionConfig()
 	p.config.Store(&cfg)
+	p.stable.Store(math.MaxInt64)
 	p.state.Store(state)
 	p.w.state = state
 	p.loaded.Store(state.end == 0)
@@ -163,6 +168,20 @@ func (p *Partition) damagedAt(at Offset, err error) error {
 	}
 	return e
 }
+
+// judged makes damage that background work met at an offset known.
+func (p *Partition) judged(at Offset, err error) error {
+	if errors.Is(err, errDamage) {
+		return p.damagedAt(at, err)
+	}
+	return err
+}
+
+// SetStable says below which offset records are committed and all transactions
+// are ended: the least of the high watermark and the last stable offset.
+// Compaction stays below it (rule S7). Until the first call it is the end of
+// what is durable; open transactions are respected in any case.
+func (p *Partition) SetStable(end Offset) { p.stable.Store(int64(end)) }
 
 // checkProducer judges a batch by the producers' state, which the caller has
 // loaded.

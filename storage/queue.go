@@ -23,6 +23,9 @@ const (
 	opForget
 	opSnapshot
 	opClock
+	opCleanBegin
+	opClean
+	opCleanEnd
 )
 
 // op is one request to the writer. Its fields are the caller's until it is
@@ -39,10 +42,13 @@ type op struct {
 	result  Appended
 
 	before Offset  // trim: the new start; sweep: the new cleaned
-	swept  []write // sweep and forget: deletions
-	freed  int64   // sweep: bytes of batches removed from the segment that
-	inside Offset  // begins here and stays
+	swept  []write // sweep and forget: deletions; clean: also new batches
+	freed  int64   // sweep, clean: bytes of batches removed from the segment
+	inside Offset  // that begins here and stays
 	nowMs  int64   // retire and clock: the trusted clock
+
+	newest    *newest             // clean: of the segment, once it is known
+	producers map[int64]lastBatch // clean begin: the answer
 
 	stage atomic.Int32 // opQueued, opTaken or opWithdrawn
 	err   error        // the writer's answer, given once the group is durable

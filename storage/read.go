@@ -79,20 +79,23 @@ func (p *Partition) readDisk(ctx context.Context, from, upTo Offset, maxBytes in
 ) {
 	c := Chunk{NextOffset: from}
 	var memory arena
-	size := 0
+	size, whole := 0, true
 	err := p.inspect(from, upTo, true, func(b *stored) (bool, error) {
-		if size += len(b.bytes); len(c.Batches) > 0 && size > maxBytes {
-			return false, nil
-		}
-		if Offset(b.header.NextOffset()) > upTo {
+		size += len(b.bytes)
+		if len(c.Batches) > 0 && size > maxBytes || Offset(b.header.NextOffset()) > upTo {
+			whole = false
 			return false, nil
 		}
 		c.Batches = append(c.Batches, memory.copy(b.bytes, maxBytes-size))
 		c.NextOffset = Offset(b.header.NextOffset())
-		return size < maxBytes, ctx.Err()
+		whole = size < maxBytes
+		return whole, ctx.Err()
 	})
 	if err != nil && len(c.Batches) == 0 {
 		return Chunk{}, err
+	}
+	if err == nil && whole {
+		c.NextOffset = upTo // also where compaction has left nothing
 	}
 	if ctx.Err() != nil {
 		return Chunk{}, fmt.Errorf("reading %s: %w", p.id, ctx.Err())
@@ -157,7 +160,8 @@ type stored struct {
 // until fn returns false or an error. It reads to a known end: a batch that is
 // missing, that does not follow the one before, or that is not what its key
 // says, is an error wrapping errDamage (rule S6). With verify, so is a wrong
-// checksum.
+// checksum. Batches may only be missing where compaction takes them away, which
+// the state says before it happens.
 func (p *Partition) walk(
 	db *badger.DB, from, upTo Offset, verify bool, fn func(*stored) (bool, error),
 ) error {
@@ -174,9 +178,13 @@ func (p *Partition) walk(
 		seek := offsetKey(keyBatch, p.id, base)
 		err = scan(db, prefix, seek, func(item *badger.Item) (bool, error) {
 			at, err := parseOffset(item.Key())
-			if err != nil || at != next {
+			if err != nil || at != next && (at < next || at > p.state.Load().holesTo) {
 				return false, fmt.Errorf("%w: batch at %d follows the end of one at %d",
 					errDamage, at, next)
+			}
+			if at >= upTo {
+				next = at
+				return false, nil
 			}
 			err = item.Value(func(value []byte) error {
 				b, err := parseStored(at, value, verify)
@@ -184,8 +192,7 @@ func (p *Partition) walk(
 					return err
 				}
 				if next = Offset(b.header.NextOffset()); next <= from {
-					return fmt.Errorf("%w: batch at %d ends at %d, before %d",
-						errDamage, at, next, from)
+					return p.endsBefore(at, next, from)
 				}
 				more, err := fn(&b)
 				stop = !more
@@ -198,6 +205,15 @@ func (p *Partition) walk(
 		}
 		return err
 	})
+}
+
+// endsBefore judges that the last batch that begins at or before an offset ends
+// before it too: compaction took the batch with the offset away, or it is lost.
+func (p *Partition) endsBefore(at, end, wanted Offset) error {
+	if wanted < p.state.Load().holesTo {
+		return nil
+	}
+	return fmt.Errorf("%w: batch at %d ends at %d, before %d", errDamage, at, end, wanted)
 }
 
 // parseStored checks that value is the batch of an offset.
@@ -219,7 +235,7 @@ func parseStored(at Offset, value []byte, verify bool) (b stored, err error) {
 }
 
 // floor returns the base offset of the last batch that begins at or before an
-// offset.
+// offset. If compaction took those away, it is the offset itself.
 func (p *Partition) floor(db *badger.DB, at Offset) (base Offset, err error) {
 	prefix := partitionKey(keyBatch, p.id)
 	key := offsetKey(keyBatch, p.id, at)
@@ -232,6 +248,9 @@ func (p *Partition) floor(db *badger.DB, at Offset) (base Offset, err error) {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
 		defer it.Close()
 		if it.Seek(key); !it.Valid() {
+			if base = at; at < p.state.Load().holesTo {
+				return nil
+			}
 			return fmt.Errorf("%w: no batch begins at or before %d", errDamage, at)
 		}
 		base, err = parseOffset(it.Item().Key())

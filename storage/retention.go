@@ -188,6 +188,22 @@ func (c *retentionClock) judge(wallMs int64, at time.Time, jump time.Duration) (
 		utc(c.wallMs+passed.Milliseconds()))
 }
 
+// steady returns the wall clock, or if it made a jump since the last trusted
+// retention pass, what it would be without: compaction forgets by it.
+func (c *retentionClock) steady(wallMs int64, at time.Time, jump time.Duration) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var passed time.Duration
+	if !c.at.IsZero() {
+		passed = at.Sub(c.at)
+	}
+	even := c.wallMs + passed.Milliseconds()
+	if c.wallMs == 0 || c.trusted || time.Duration(wallMs-even)*time.Millisecond <= jump {
+		return wallMs
+	}
+	return even
+}
+
 // settled reports whether the clock has run evenly since the jump, for as long
 // as the allowance. One that jumps again starts over.
 func (c *retentionClock) settled(wallMs int64, at time.Time, jump time.Duration) bool {

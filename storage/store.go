@@ -60,6 +60,7 @@ type Store struct {
 	dirChanged time.Time    // mtime of dbDir when it was last synced; committer's
 
 	sweeper       sweeper
+	cleaner       cleaner
 	checkpointing chan struct{} // has a token for whoever writes a checkpoint
 
 	failOnce sync.Once

@@ -55,7 +55,10 @@ func (p *Partition) readTail(from, upTo Offset, maxBytes int) (Chunk, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := sort.Search(len(p.tail), func(i int) bool { return p.tail[i].end > from })
-	if at == len(p.tail) || p.tail[at].base > from {
+	// Where compaction may have been, memory holds what it has removed. Who read
+	// that and then the disk would find neither an old value's successor nor the
+	// tombstone between the two.
+	if at == len(p.tail) || p.tail[at].base > from || from < p.state.Load().holesTo {
 		return Chunk{}, false
 	}
 	c := Chunk{NextOffset: from}

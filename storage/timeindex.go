@@ -59,13 +59,13 @@ func (p *Partition) MaxTimestamp(ctx context.Context) (
 		if seg.bytes == 0 || seg.maxTime <= best {
 			continue
 		}
-		if seg.maxTimeAt >= state.start {
+		if seg.maxTimeAt >= state.start && state.timesExact(&seg) {
 			best, bestAt, bestEnd = seg.maxTime, seg.maxTimeAt, seg.end
 			continue
 		}
-		// The greatest was trimmed away, or is in the batch that the log
-		// starts in; what is left of the segment must be looked at.
-		err := p.inspect(state.start, seg.end, false, func(b *stored) (bool, error) {
+		// The greatest was trimmed away or compacted, or is in the batch that
+		// the log starts in; what is left of the segment must be looked at.
+		err := p.inspect(max(state.start, seg.base), seg.end, false, func(b *stored) (bool, error) {
 			newest, err := newestFrom(b, state.start)
 			if err == nil && newest > best {
 				best, bestEnd = newest, seg.end

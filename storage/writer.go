@@ -32,14 +32,15 @@ func (g *group) holds(o *op, cfg *Config) bool {
 	if len(g.ops) == 0 {
 		return true
 	}
-	need := int64(4 * stateWriteMax)
+	need, bytes := int64(4*stateWriteMax), len(o.batch)
 	for _, w := range o.swept {
 		need += w.size()
+		bytes += len(w.value)
 	}
 	if o.kind == opAppend {
 		need += write{key: make([]byte, offsetKeyBytes), value: o.batch}.size()
 	}
-	return g.batchBytes+len(o.batch) <= cfg.GroupMaxBytes &&
+	return g.batchBytes+bytes <= cfg.GroupMaxBytes &&
 		g.memBytes+need <= cfg.groupMemTableMax()
 }
 
@@ -125,6 +126,12 @@ func (s *Store) admit(g *group, o *op) {
 		s.admitSweep(g, o)
 	case opForget:
 		g.add(o.swept...)
+	case opCleanBegin:
+		s.admitCleanBegin(g, o)
+	case opClean:
+		s.admitClean(g, o)
+	case opCleanEnd:
+		s.admitCleanEnd(g, o)
 	case opSnapshot:
 		s.snapshotProducers(g, o.p)
 	case opClock:
@@ -214,6 +221,7 @@ func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64
 	}
 	seg.bytes += size
 	seg.unindexed += size
+	state.transactional = state.transactional || h.Transactional()
 	state.end = Offset(h.NextOffset())
 	g.batchBytes += len(o.batch)
 	g.add(write{offsetKey(keyBatch, p.id, base), o.batch})
