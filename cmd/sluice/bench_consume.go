@@ -17,9 +17,9 @@ func newBenchConsumeCommand(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "consume --topic T",
 		Short: "Measure reading",
-		Long: "Reads a topic from its beginning until it has so many records, or to its end. The\n" +
-			"clients divide the partitions. The latency is that of a call that returns up to 500\n" +
-			"records: how long a program waits for them.",
+		Long: "Reads a topic from its beginning until it has so many records, or to its end.\n" +
+			"The clients divide the partitions. The latency is that of a call that returns up\n" +
+			"to 500 records: how long a program waits for them.",
 		Example: "  sluice bench consume --topic flights --records 1000000",
 		Args:    cobra.NoArgs,
 	}

@@ -27,8 +27,8 @@ func newBenchE2ECommand(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "e2e",
 		Short: "Measure the way from a producer to a consumer",
-		Long: "Writes records and reads them at the same time, and measures for each how long it\n" +
-			"took from when it was due to be written until it was read.",
+		Long: "Writes records and reads them at the same time, and measures for each how long\n" +
+			"it took from when it was due to be written until it was read.",
 		Example: "  sluice bench e2e --throughput 5000 --linger 0",
 		Args:    cobra.NoArgs,
 	}

@@ -17,9 +17,9 @@ func newBenchProduceCommand(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "produce",
 		Short: "Measure writing",
-		Long: "Writes records without keys, and measures for each how long it took until it was\n" +
-			"acknowledged. With --http it writes through the HTTP API instead: each client sends\n" +
-			"one POST after the other, of as many records as --batch-size holds.",
+		Long: "Writes records without keys, and measures for each how long it took until it\n" +
+			"was acknowledged. With --http it writes through the HTTP API instead: each client\n" +
+			"sends one POST after the other, of as many records as --batch-size holds.",
 		Example: "  sluice bench produce --records 1000000 --record-size 100\n" +
 			"  sluice bench produce --topic flights --throughput 10000 --output json\n" +
 			"  sluice bench produce --http http://127.0.0.1:8082 --clients 4",

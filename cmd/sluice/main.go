@@ -50,12 +50,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 // failure is an error of a command that was used rightly.
 type failure struct{ error }
 
+// Unwrap returns the error itself.
 func (f *failure) Unwrap() error { return f.error }
 
 // usageError is an error of how a command was used, found after its flags were
 // parsed.
 type usageError struct{ error }
 
+// Unwrap returns the error itself.
 func (u *usageError) Unwrap() error { return u.error }
 
 // wrongUsage returns an error that exits with 2.

@@ -73,8 +73,9 @@ func newProduceCommand() *cobra.Command {
 		Use:   "produce TOPIC",
 		Short: "Write a record for each line of the input",
 		Long: "Writes a record for each line of the standard input, and says how many it wrote\n" +
-			"and at what rate. The line end is not part of the record. An empty line is a record\n" +
-			"with an empty value; only --null-marker makes one with no value (a tombstone).\n\n" +
+			"and at what rate. The line end is not part of the record. An empty line is a\n" +
+			"record with an empty value; only --null-marker makes one with no value (a\n" +
+			"tombstone).\n\n" +
 			"--format says what a line is: raw (the value itself), json (checked, then written\n" +
 			"as it is), hex or base64 (decoded, as is the key before --key-separator).\n\n" +
 			"Records have no key, and spread over the partitions, unless --key-separator or\n" +
