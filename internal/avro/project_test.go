@@ -28,7 +28,8 @@ func TestProjectionReadsAsTheReaderSees(t *testing.T) {
 		}
 		v, err := Decode(reader, reader, out, DataLimits{})
 		if err != nil || javaText(v) != r.Value {
-			t.Errorf("writer %s reader %s: got %v, %v, want %s", r.Writer, r.Reader, v, err, r.Value)
+			t.Errorf("writer %s reader %s: got %v, %v, want %s",
+				r.Writer, r.Reader, v, err, r.Value)
 		}
 	}
 }

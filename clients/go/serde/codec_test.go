@@ -35,8 +35,9 @@ func wantValueError(t testing.TB, err error, parts ...string) {
 }
 
 const (
-	decimal4      = `{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`
-	decimalFixed  = `{"type":"fixed","name":"D","size":2,"logicalType":"decimal","precision":4,"scale":2}`
+	decimal4     = `{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`
+	decimalFixed = `{"type":"fixed","name":"D","size":2,"logicalType":"decimal",
+		"precision":4,"scale":2}`
 	uuidFixed     = `{"type":"fixed","name":"U","size":16,"logicalType":"uuid"}`
 	durationFixed = `{"type":"fixed","name":"L","size":12,"logicalType":"duration"}`
 	uuidText      = "123e4567-e89b-12d3-a456-426614174000"
@@ -71,7 +72,8 @@ func TestBytesAreAvros(t *testing.T) {
 		{`"double"`, math.Inf(1), `"Infinity"`, "000000000000f07f"},
 		{`"string"`, "foo", `"foo"`, "06666f6f"},
 		{`"string"`, "\"\\\n\x01é𝄞", `"\"\\\n\u0001é𝄞"`, "14225c0a01c3a9f09d849e"},
-		{`"bytes"`, []byte{0, '"', 0x7f, 0x80, 0xff}, "\"\\u0000\\\"\u007f\u0080ÿ\"", "0a00227f80ff"},
+		{`"bytes"`, []byte{0, '"', 0x7f, 0x80, 0xff},
+			"\"\\u0000\\\"\u007f\u0080ÿ\"", "0a00227f80ff"},
 		{`{"type":"fixed","name":"F","size":2}`, []byte{1, 0xff}, `"\u0001ÿ"`, "01ff"},
 		{`{"type":"enum","name":"E","symbols":["A","B"]}`, "B", `"B"`, "02"},
 		{`{"type":"array","items":"long"}`, []any{int64(3), int64(27)}, `[3,27]`, "04063600"},
@@ -145,7 +147,8 @@ func TestValuesThatWouldChangeAreRefused(t *testing.T) {
 		value  any
 		want   string
 	}{
-		{`"int"`, int64(1) << 31, "$: 2147483648 is out of range: int holds -2147483648 to 2147483647"},
+		{`"int"`, int64(1) << 31,
+			"$: 2147483648 is out of range: int holds -2147483648 to 2147483647"},
 		{`"long"`, uint64(1) << 63, "out of range"},
 		{`"long"`, 1.0, "$: float64 cannot be long"},
 		{`"long"`, json.Number("1.5"), "no integer of 64 bits"},
@@ -157,24 +160,29 @@ func TestValuesThatWouldChangeAreRefused(t *testing.T) {
 		{`"bytes"`, "a", "string cannot be bytes"},
 		{`"null"`, 1, "int cannot be null"},
 		{`{"type":"fixed","name":"F","size":2}`, []byte{1}, "1 bytes, and F has 2"},
-		{`{"type":"enum","name":"E","symbols":["A","B"]}`, "C", `"C" is no symbol of E, which has A, B`},
+		{`{"type":"enum","name":"E","symbols":["A","B"]}`, "C",
+			`"C" is no symbol of E, which has A, B`},
 		{record, map[string]any{"b": []any{}}, "$.a: the field is missing, and has no default"},
 		{record, map[string]any{"a": 1, "c": 1}, `$: "c" is no field of n.R`},
 		{record, map[string]any{"a": 1, "b": []any{nil, map[string]any{"a": "x"}}},
 			"$.b[1].a: string cannot be int"},
 		{record, []int{1}, "cannot be n.R"},
-		{`{"type":"map","values":"int"}`, map[string]any{"a b": "x"}, `$["a b"]: string cannot be int`},
+		{`{"type":"map","values":"int"}`, map[string]any{"a b": "x"},
+			`$["a b"]: string cannot be int`},
 		{`["int","string"]`, 1.5, "float64 is none of the union of int, string"},
 		{`["int","string"]`, nil, "the union of int, string has no null"},
-		{`["bytes",{"type":"fixed","name":"F","size":1}]`, []byte{1}, "say which with a serde.Union"},
+		{`["bytes",{"type":"fixed","name":"F","size":1}]`, []byte{1},
+			"say which with a serde.Union"},
 		{`["int"]`, Union{"long", 1}, `"long" is no branch of the union of int`},
 		{`{"type":"int","logicalType":"date"}`, date(10_000_000, 1, 1), "out of range of a date"},
 		{`{"type":"int","logicalType":"time-millis"}`, 24 * time.Hour, "no time of day"},
 		{`{"type":"int","logicalType":"time-millis"}`, -time.Nanosecond, "no time of day"},
 		{`{"type":"int","logicalType":"time-millis"}`, 86_400_000, "from 0 to 86399999"},
 		{`{"type":"long","logicalType":"time-micros"}`, int64(-1), "from 0 to 86399999999"},
-		{`{"type":"long","logicalType":"timestamp-nanos"}`, date(2300, 1, 1), "out of range of long"},
-		{`{"type":"long","logicalType":"timestamp-millis"}`, time.Second, "time.Duration cannot be"},
+		{`{"type":"long","logicalType":"timestamp-nanos"}`, date(2300, 1, 1),
+			"out of range of long"},
+		{`{"type":"long","logicalType":"timestamp-millis"}`, time.Second,
+			"time.Duration cannot be"},
 		{decimal4, big.NewRat(1, 1000), "more than the 2 digits after the point"},
 		{decimal4, big.NewRat(100, 1), "more than 4 digits (precision 4, scale 2)"},
 		{decimal4, 1.5, "use a *big.Rat"},
@@ -207,8 +215,8 @@ func TestJSONThatDoesNotFitIsRefused(t *testing.T) {
 		{`"bytes"`, `"Ā"`, "stands for no byte"},
 		{`{"type":"fixed","name":"F","size":2}`, `"abc"`, "3 bytes, and F has 2"},
 		{`{"type":"enum","name":"E","symbols":["A"]}`, `"B"`, `"B" is no symbol of E`},
-		{`["null","string"]`, `"a"`, `a string, and a value of the union of null, string is written ` +
-			`null or {"string": ...}`},
+		{`["null","string"]`, `"a"`, `a string, and a value of the union of ` +
+			`null, string is written null or {"string": ...}`},
 		{`["null","string"]`, `{}`, "an empty object"},
 		{`["null","string"]`, `{"null":null}`, "is written null"},
 		{`["null","string"]`, `{"int":1}`, `"int" is no branch of the union of null, string`},

@@ -12,8 +12,9 @@ var fuzzSchemas = []string{
 	`{"type":"record","name":"L","fields":[{"name":"v","type":"long"},
 		{"name":"next","type":["null","L"]},{"name":"m","type":{"type":"map","values":["int","L",
 		{"type":"array","items":"null"}]}}]}`,
-	`["null",{"type":"array","items":["string","bytes",{"type":"enum","name":"E","symbols":["A","B"]},
-		{"type":"fixed","name":"F","size":2},"float","double","boolean"]}]`,
+	`["null",{"type":"array","items":["string","bytes",
+		{"type":"enum","name":"E","symbols":["A","B"]},{"type":"fixed","name":"F","size":2},
+		"float","double","boolean"]}]`,
 	decimal4, uuidFixed, durationFixed,
 }
 

@@ -151,7 +151,8 @@ func (x exact) pair(n *node, t reflect.Type) bool {
 	case avro.Record:
 		ok = x.record(n, t)
 	case avro.Array:
-		ok = t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8 && x.pair(n.elem, t.Elem())
+		ok = t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8 &&
+			x.pair(n.elem, t.Elem())
 	case avro.Bytes:
 		ok = t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
 	case avro.Fixed:

@@ -60,7 +60,8 @@ func TestHostilePayloadsAreErrors(t *testing.T) {
 			if _, err := c.DecodeJSON(nil, row.data); !errors.Is(err, ErrPayload) {
 				t.Errorf("to JSON: %v", err)
 			}
-			if _, err := c.Project(mustCodec(t, row.schema), row.data); !errors.Is(err, ErrPayload) {
+			_, err := c.Project(mustCodec(t, row.schema), row.data)
+			if !errors.Is(err, ErrPayload) {
 				t.Errorf("projecting: %v", err)
 			}
 			runtime.ReadMemStats(&after)
@@ -114,8 +115,9 @@ func TestHostileSchemasAreHandled(t *testing.T) {
 
 	text := `{"type":"record","name":"R0","fields":[{"name":"a","type":"int","default":0}]}`
 	for i := 1; i < 40; i++ {
-		text = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[{"name":"a","type":%s,"default":{}},
-			{"name":"b","type":"R%d","default":{}}]}`, i, text, i-1)
+		text = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[
+			{"name":"a","type":%s,"default":{}},{"name":"b","type":"R%d","default":{}}]}`,
+			i, text, i-1)
 	}
 	_, err = mustCodec(t, text).Encode(nil, map[string]any{})
 	wantValueError(t, err, "too many values")

@@ -76,7 +76,8 @@ func (e *encoder) meaning(n *node, v reflect.Value) (done bool, err error) {
 			i = -1
 		}
 		if err := c.checkDay(i); err != nil {
-			return true, unfit("%v is no time of day: it is from 0s to less than 24h", v.Interface())
+			return true, unfit("%v is no time of day: it is from 0s to less than 24h",
+				v.Interface())
 		}
 		e.long(i)
 		return true, nil

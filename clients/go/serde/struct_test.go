@@ -221,7 +221,8 @@ func TestStructsCarryLogicalTypes(t *testing.T) {
 		Base: &Base{ID: 1 << 60, Note: "n"}, When: time.UnixMicro(-1).UTC(), Day: &day,
 		Local: date(2026, 1, 2), Clock: time.Hour, Amount: amount, Fee: *big.NewRat(-1, 4),
 		Key: [16]byte{1, 15: 255}, Term: Duration{1, 2, 3}, Host: netip.MustParseAddr("::1"),
-		Labels: map[string]int16{"b": 1, "a": -1}, Any: int64(5), Which: Union{"W", "A"}, Small: 255,
+		Labels: map[string]int16{"b": 1, "a": -1}, Any: int64(5),
+		Which: Union{"W", "A"}, Small: 255,
 		Nested: map[string][]Base{"x": {{ID: 2}, {Note: "m"}}},
 	}
 	c := mustCodec(t, priceSchema)
@@ -262,7 +263,8 @@ func TestTargetsThatCannotHoldAValueSayWhy(t *testing.T) {
 		{decimal4, "04ffff", new(time.Time), "use a *big.Rat"},
 		{decimalFixed, "7fff", new(any), "a decimal of 2 bytes has more than 4 digits"},
 		{`{"type":"int","logicalType":"time-millis"}`, "01", new(any), "$: -1 is no time of day"},
-		{`{"type":"array","items":"int"}`, "02feffffff0f00", new([]int16), "$[0]: 2147483647 is out"},
+		{`{"type":"array","items":"int"}`, "02feffffff0f00", new([]int16),
+			"$[0]: 2147483647 is out"},
 		{`"int"`, "02", new(error), "int cannot be read into error"},
 	} {
 		data, err := hex.DecodeString(row.hex)
