@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/sluicelog/sluice/internal/inproc"
 	tasks "github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/internal/setting"
+	"github.com/sluicelog/sluice/registry"
 	"github.com/sluicelog/sluice/server"
 )
 
@@ -27,6 +29,7 @@ type front struct {
 	ports   *ports
 	group   *tasks.Group
 	stopWeb context.CancelFunc
+	schemas *registry.Registry // nil: turned off
 	api     *grpc.Server
 	channel *inproc.Channel
 }
@@ -54,13 +57,27 @@ func startFront(
 	}
 	background := context.WithoutCancel(ctx)
 	f := &front{ports: p, group: tasks.New(background, "front")}
+	if p.registry != nil {
+		if f.schemas, err = registry.New(registryConfig(broker, log)); err != nil {
+			return nil, err
+		}
+	}
 	background, f.stopWeb = context.WithCancel(background)
-	p.serveHTTP(background, f.group, web, metrics)
+	p.serveHTTP(background, f.group, web, f.schemas, metrics)
 	return f, nil
 }
 
-// serve gives the front its broker.
-func (f *front) serve(node *server.Server, broker *lateBroker) {
+// registryConfig returns the configuration of the schema registry.
+func registryConfig(broker *lateBroker, log *slog.Logger) registry.Config {
+	config := registry.DefaultConfig()
+	config.Conn, config.Ready, config.Docs = broker, broker.ready, docs.OpenAPI()
+	config.Logger = log.With("room", "registry")
+	config.Version = version
+	return config
+}
+
+// serve gives the front its broker, and returns when every part of it serves.
+func (f *front) serve(ctx context.Context, node *server.Server, broker *lateBroker) error {
 	f.channel = inproc.New(inproc.Options{
 		UnaryInterceptors:  node.UnaryInterceptors(),
 		StreamInterceptors: node.StreamInterceptors(),
@@ -70,28 +87,43 @@ func (f *front) serve(node *server.Server, broker *lateBroker) {
 	node.Register(f.channel)
 	f.api = grpc.NewServer(node.GRPCOptions()...)
 	node.Register(f.api)
+	if f.schemas != nil {
+		f.schemas.RegisterGRPC(f.channel)
+		f.schemas.RegisterGRPC(f.api)
+	}
 	f.ports.serveGRPC(f.group, f.api)
 	broker.set(&builtBroker{
 		ClientConnInterface: f.channel, ready: node.Ready, metrics: node.Metrics(),
 	})
+	if f.schemas == nil {
+		return nil
+	}
+	return f.schemas.WaitReady(ctx)
 }
 
 // failed is closed when a listener failed.
 func (f *front) failed() <-chan struct{} { return f.group.Context().Done() }
 
 // drain lets the calls under way end, refuses new ones, and returns when no
-// call is left.
-func (f *front) drain(node *server.Server) {
+// call is left. What writes through the broker, as the registry does, ends
+// before the broker's channel.
+func (f *front) drain(node *server.Server) error {
 	node.Drain()
 	f.stopWeb()
 	timer := time.AfterFunc(drainTimeout, f.api.Stop)
 	f.api.GracefulStop()
 	timer.Stop()
+	err := f.close()
 	f.channel.Close()
+	return err
 }
 
-// close stops the HTTP side and waits for it.
+// close stops the HTTP side and the registry, and waits for them.
 func (f *front) close() error {
 	f.stopWeb()
-	return f.group.Close()
+	err := f.group.Close()
+	if f.schemas == nil {
+		return err
+	}
+	return errors.Join(err, f.schemas.Close())
 }

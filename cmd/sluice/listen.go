@@ -17,12 +17,13 @@ import (
 
 	"github.com/sluicelog/sluice/gateway"
 	tasks "github.com/sluicelog/sluice/internal/run"
+	"github.com/sluicelog/sluice/registry"
 	"github.com/sluicelog/sluice/server/cluster"
 )
 
 // ports are the bound listeners of a node; one that is turned off is nil.
 type ports struct {
-	grpc, http, metrics net.Listener
+	grpc, http, registry, metrics net.Listener
 }
 
 // listen binds every port that the configuration names. It binds all or none.
@@ -34,6 +35,7 @@ func listen(cfg *serveConfig, log *slog.Logger) (*ports, error) {
 	}{
 		{"--grpc-listen", cfg.grpcListen, &p.grpc},
 		{"--http-listen", cfg.httpListen, &p.http},
+		{"--registry-listen", cfg.registryListen, &p.registry},
 		{"--metrics-listen", cfg.metricsListen, &p.metrics},
 	} {
 		if l.address == "" {
@@ -83,7 +85,7 @@ func (p *ports) address(l net.Listener) string {
 
 // close closes what no server has taken over.
 func (p *ports) close() {
-	for _, l := range []net.Listener{p.grpc, p.http, p.metrics} {
+	for _, l := range []net.Listener{p.grpc, p.http, p.registry, p.metrics} {
 		if l != nil {
 			l.Close()
 		}
@@ -92,10 +94,13 @@ func (p *ports) close() {
 
 // serveHTTP serves the front and the metrics until ctx ends.
 func (p *ports) serveHTTP(ctx context.Context, g *tasks.Group, web *gateway.Gateway,
-	metrics http.Handler,
+	schemas *registry.Registry, metrics http.Handler,
 ) {
 	if p.http != nil {
 		g.Go("http", func(context.Context) error { return web.Serve(ctx, p.http) })
+	}
+	if p.registry != nil {
+		g.Go("registry", func(context.Context) error { return schemas.Serve(ctx, p.registry) })
 	}
 	if p.metrics != nil {
 		g.Go("metrics", func(context.Context) error {
@@ -143,6 +148,9 @@ func (p *ports) banner(out io.Writer, cfg *serveConfig, meta *cluster.Cluster) e
 	if p.http != nil {
 		fmt.Fprintf(&b, "  HTTP     http://%s\n", p.http.Addr())
 		fmt.Fprintf(&b, "  docs     http://%s/docs\n", p.http.Addr())
+	}
+	if p.registry != nil {
+		fmt.Fprintf(&b, "  schemas  http://%s\n", p.registry.Addr())
 	}
 	if p.metrics != nil {
 		fmt.Fprintf(&b, "  metrics  http://%s/metrics\n", p.metrics.Addr())

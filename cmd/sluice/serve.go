@@ -81,8 +81,10 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 		return err
 	}
 	defer closing(&err, "broker", node.Close)
-	defer front.drain(node)
-	front.serve(node, broker)
+	defer closing(&err, "front", func() error { return front.drain(node) })
+	if err := front.serve(ctx, node, broker); err != nil {
+		return err
+	}
 	if err := ports.banner(out, cfg, meta); err != nil {
 		return err
 	}

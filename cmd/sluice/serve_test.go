@@ -42,21 +42,22 @@ func TestMain(m *testing.M) {
 
 // testNode is a node that a test started.
 type testNode struct {
-	grpc, http, metrics string
-	banner              string
+	grpc, http, schemas, metrics string
+	banner                       string
 }
 
 // readBanner reads what serve prints until it is ready.
 func readBanner(t *testing.T, out io.Reader) *testNode {
 	t.Helper()
 	n := &testNode{}
-	address := regexp.MustCompile(`^  (gRPC|HTTP|metrics) +(?:http://)?([^/ ]+)`)
+	address := regexp.MustCompile(`^  (gRPC|HTTP|schemas|metrics) +(?:http://)?([^/ ]+)`)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		n.banner += lines.Text() + "\n"
 		if match := address.FindStringSubmatch(lines.Text()); match != nil {
-			*map[string]*string{"gRPC": &n.grpc, "HTTP": &n.http, "metrics": &n.metrics}[match[1]] =
-				match[2]
+			*map[string]*string{
+				"gRPC": &n.grpc, "HTTP": &n.http, "schemas": &n.schemas, "metrics": &n.metrics,
+			}[match[1]] = match[2]
 		}
 		if strings.HasPrefix(lines.Text(), "  curl") && strings.Contains(lines.Text(), "/0/records") {
 			go io.Copy(io.Discard, out) //nolint:errcheck // whatever follows is not looked at
@@ -98,6 +99,7 @@ func startServe(t *testing.T, args ...string) (*testNode, func() error) {
 func anyPorts(dir string, more ...string) []string {
 	return append([]string{
 		"--data-dir", dir, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+		"--registry-listen", "127.0.0.1:0",
 	}, more...)
 }
 
@@ -131,7 +133,7 @@ func call(t *testing.T, method, url, body string) (int, map[string]any) {
 	decoded := map[string]any{}
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	if strings.HasPrefix(answer.Header.Get("Content-Type"), "application/json") {
+	if strings.Contains(answer.Header.Get("Content-Type"), "json") {
 		require.NoError(t, json.Unmarshal(text, &decoded), string(text))
 	}
 	return answer.StatusCode, decoded
@@ -149,6 +151,9 @@ func TestServeTalksOnEveryListenerOfItsBanner(t *testing.T) {
 	}
 	status, _ := call(t, http.MethodGet, "http://"+node.metrics+"/metrics", "")
 	assert.Equal(t, 200, status)
+	status, config := call(t, http.MethodGet, "http://"+node.schemas+"/config", "")
+	assert.Equal(t, 200, status)
+	assert.Equal(t, "BACKWARD", config["compatibilityLevel"])
 
 	conn, err := grpc.NewClient(node.grpc,
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -204,7 +209,7 @@ func TestServeRefusesInOneLine(t *testing.T) {
 	}{
 		"port in use": {
 			[]string{"--data-dir", t.TempDir(), "--grpc-listen", taken.Addr().String(),
-				"--http-listen", "127.0.0.1:0"},
+				"--http-listen", "127.0.0.1:0", "--registry-listen", ""},
 			[]string{"--grpc-listen", taken.Addr().String(), "in use"},
 		},
 		"directory that cannot be written": {
@@ -217,11 +222,12 @@ func TestServeRefusesInOneLine(t *testing.T) {
 			anyPorts(t.TempDir(), "--set", "num.partitions=0"), []string{"num.partitions", "0"},
 		},
 		"address of no host": {
-			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "nowhere"},
-			[]string{"--grpc-listen", "nowhere"},
+			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "nowhere", "--registry-listen", ""},
+			[]string{"--grpc-listen", "nowhere", "--registry-listen", ""},
 		},
 		"every listener off": {
-			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "", "--http-listen", ""},
+			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "", "--http-listen", "",
+				"--registry-listen", ""},
 			[]string{"--grpc-listen", "--http-listen"},
 		},
 		"log level": {anyPorts(t.TempDir(), "--log-level", "loud"), []string{"loud", "debug"}},

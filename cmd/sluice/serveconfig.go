@@ -16,18 +16,19 @@ import (
 
 // serveConfig is what `sluice serve` was told.
 type serveConfig struct {
-	dataDir       string
-	grpcListen    string
-	httpListen    string
-	metricsListen string
-	advertiseGRPC string
-	advertiseHTTP string
-	nodeID        int32
-	rack          string
-	etcd          etcdConfig
-	settings      map[string]string // broker settings of --set
-	logLevel      string
-	logFormat     string
+	dataDir        string
+	grpcListen     string
+	httpListen     string
+	registryListen string
+	metricsListen  string
+	advertiseGRPC  string
+	advertiseHTTP  string
+	nodeID         int32
+	rack           string
+	etcd           etcdConfig
+	settings       map[string]string // broker settings of --set
+	logLevel       string
+	logFormat      string
 }
 
 // etcdConfig names an external etcd.
@@ -48,6 +49,8 @@ func (c *serveConfig) addFlags(f *pflag.FlagSet) {
 		"address of the gRPC API; empty turns it off, port 0 picks one")
 	f.StringVar(&c.httpListen, "http-listen", "127.0.0.1:8082",
 		"address of the HTTP API and its documentation")
+	f.StringVar(&c.registryListen, "registry-listen", "127.0.0.1:8081",
+		"address of the Schema Registry")
 	f.StringVar(&c.metricsListen, "metrics-listen", "",
 		"address of /metrics and /debug/pprof, apart from the HTTP API")
 	f.StringVar(&c.advertiseGRPC, "advertise-grpc", "",
