@@ -330,6 +330,9 @@ func (d *decoder) intoRecord(n *node, v reflect.Value) error {
 		v.Set(reflect.MakeMap(v.Type()))
 		for i := range n.fields {
 			f := &n.fields[i]
+			if err := d.name(f); err != nil {
+				return err
+			}
 			item := reflect.New(v.Type().Elem()).Elem()
 			if err := d.into(f.node, item); err != nil {
 				return under(fieldStep(f.name), err)

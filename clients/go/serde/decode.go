@@ -28,6 +28,14 @@ func (d *decoder) spend() error {
 	return nil
 }
 
+// name counts a field's name.
+func (d *decoder) name(f *field) error {
+	if d.values -= f.extra; d.values < 0 {
+		return d.fail("too many values under long names")
+	}
+	return nil
+}
+
 // enter goes a level deeper.
 func (d *decoder) enter() error {
 	if d.depth--; d.depth < 0 {

@@ -85,6 +85,9 @@ func (d *decoder) genericParts(n *node) (any, error) {
 	all := make(map[string]any, min(len(n.fields), d.values))
 	for i := range n.fields {
 		f := &n.fields[i]
+		if err := d.name(f); err != nil {
+			return nil, err
+		}
 		v, err := d.generic(f.node)
 		if err != nil {
 			return nil, under(fieldStep(f.name), err)

@@ -87,13 +87,22 @@ func TestLongNamesDoNotMakeLongTexts(t *testing.T) {
 	c := mustCodec(t, `{"type":"array","items":{"type":"record","name":"R","fields":[{"name":"`+
 		strings.Repeat("n", 500_000)+`","type":"boolean"}]}}`)
 	data := join(varint(100_000), make([]byte, 100_000), []byte{0})
+	if out, err := c.DecodeJSON(nil, data); !errors.Is(err, ErrPayload) {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	var v any
+	if err := c.Decode(data, &v); !errors.Is(err, ErrPayload) {
+		t.Errorf("to hash the name that often takes long: %v", err)
+	}
+	// A symbol is as long, and takes a byte too.
+	c = mustCodec(t, `{"type":"array","items":{"type":"enum","name":"E","symbols":["`+
+		strings.Repeat("n", 500_000)+`"]}}`)
 	out, err := c.DecodeJSON(nil, data)
 	if !errors.Is(err, ErrPayload) || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
-	var v any
 	if err := c.Decode(data, &v); err != nil {
-		t.Errorf("values share the name: %v", err)
+		t.Errorf("values share the symbol: %v", err)
 	}
 }
 

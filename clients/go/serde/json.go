@@ -99,6 +99,9 @@ func (d *jsonDecoder) record(n *node) error {
 	d.buf = append(d.buf, '{')
 	for i := range n.fields {
 		d.comma(i)
+		if err := d.name(&n.fields[i]); err != nil {
+			return err
+		}
 		d.buf = append(appendText(d.buf, n.fields[i].name), ':')
 		if err := d.value(n.fields[i].node); err != nil {
 			return err

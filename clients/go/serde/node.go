@@ -35,12 +35,18 @@ type field struct {
 	node   *node
 	def    string // JSON
 	hasDef bool
+	// extra is what a value costs besides itself: a map hashes the name, and
+	// JSON writes it.
+	extra int
 }
 
 // compile prepares a type and all that it reaches.
 func compile(root *avro.Type) *node {
 	return (compiler{}).node(root)
 }
+
+// nameBytesFree is how many bytes of a field's name count as one value.
+const nameBytesFree = 64
 
 // compiler remembers the nodes of types that it met.
 type compiler map[*avro.Type]*node
@@ -60,7 +66,8 @@ func (c compiler) node(t *avro.Type) *node {
 		for i := range fields {
 			f := &fields[i]
 			def, has := f.Default()
-			n.fields[i] = field{name: f.Name(), node: c.node(f.Type()), def: def, hasDef: has}
+			n.fields[i] = field{name: f.Name(), node: c.node(f.Type()), def: def, hasDef: has,
+				extra: len(f.Name()) / nameBytesFree}
 			n.index[f.Name()] = i
 		}
 	case avro.Enum:
