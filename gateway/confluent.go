@@ -23,7 +23,7 @@ var confluentAnswers = []string{
 }
 
 var confluentSurface = &surface{
-	name: "confluent v2", media: typeConfluent, shape: confluentError,
+	media: typeConfluent, shape: confluentError,
 }
 
 // confluentError gives an error the number and text that the REST Proxy has for

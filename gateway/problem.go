@@ -17,8 +17,6 @@ import (
 
 // surface is a family of paths with the same manners.
 type surface struct {
-	// name is for the log.
-	name string
 	// media is the type of an error's body where none was negotiated.
 	media string
 	// shape changes an error to what callers of the surface expect. Nil: errors
@@ -26,7 +24,7 @@ type surface struct {
 	shape func(err error) error
 }
 
-var nativeSurface = &surface{name: "native", media: typeJSON}
+var nativeSurface = &surface{media: typeJSON}
 
 // shaped is an error whose status, number and text a surface fixes.
 type shaped struct {

@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// FuzzDecodeProduce compares the hand-written reading with protojson's: what it
+// takes, protojson takes and reads alike. The opposite does not hold, because
+// protojson is laxer.
+func FuzzDecodeProduce(f *testing.F) {
+	for _, seed := range []string{
+		`{"records":[{"key":"a2V5","value":"dmFsdWU=","headers":[{"name":"h","value":""}],` +
+			`"partition":1,"timestamp":"2026-01-01T00:00:00.123456789+02:00"},{}]}`,
+		`{"producerId":"7","producer_epoch":1,"baseSequence":0,"expected_offset":-1}`,
+		`{"topic":"a","record_batch":"AA","acks":"ACKS_NONE","compression":4,"partition":"2"}`,
+		`{"records":null,"acks":null}`, `{"records":[{"key":"-_8","value":null}]}`, `{}`, `[]`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got := &sluicev1.ProduceRequest{}
+		if err := decodeProduce(text, got); err != nil {
+			require.Less(t, len(asFault(err).Error()), 600)
+			return
+		}
+		got.Timeout = nil // protojson takes seconds only
+		if strings.Contains(string(text), "timeout") {
+			return
+		}
+		want := &sluicev1.ProduceRequest{}
+		require.NoError(t, protojson.Unmarshal(text, want), "%q", text)
+		require.True(t, proto.Equal(want, got), "%q: %v, want %v", text, got, want)
+	})
+}
+
+// FuzzDecodeConfluent reads v2 bodies: whatever they are, the answer is records
+// or an error of the caller.
+func FuzzDecodeConfluent(f *testing.F) {
+	f.Add([]byte(`{"records":[{"key":"YQ","headers":[{"key":"h","value":"YQ"}],"timestamp":1}]}`))
+	f.Add([]byte(`{"records":[{"partition":-1}],"key_schema":null}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		records, err := decodeConfluent(text)
+		if err == nil {
+			require.NotEmpty(t, records)
+			require.True(t, json.Valid(text))
+			return
+		}
+		code, _, _ := describe(confluentBodyError(err))
+		require.Contains(t, []int{400, 413, 422}, code)
+	})
+}
+
+// FuzzEventID reads event ids, which callers may send at will.
+func FuzzEventID(f *testing.F) {
+	f.Add("0:42,1:17")
+	f.Add("0:9223372036854775807")
+	f.Fuzz(func(t *testing.T, id string) {
+		next, err := parseID(id)
+		if err != nil {
+			return
+		}
+		p := &position{next: next}
+		for partition := range next {
+			p.partitions = append(p.partitions, partition)
+		}
+		again, err := parseID(string(p.appendID(nil)))
+		require.NoError(t, err)
+		assert.Equal(t, next, again)
+	})
+}
+
+// FuzzText writes header names and error texts.
+func FuzzText(f *testing.F) {
+	f.Add("a\"\\\n\x00\x7f<é\xff\u2028")
+	f.Fuzz(func(t *testing.T, text string) {
+		var got string
+		require.NoError(t, json.Unmarshal(appendText(nil, text), &got))
+		assert.Equal(t, string([]rune(text)), got)
+	})
+}
+
+func TestAnswersAreWhatProtojsonReads(t *testing.T) {
+	offset := int64(7)
+	at := timestamppb.New(time.UnixMilli(1_767_225_600_123))
+	fetched := &sluicev1.FetchResponse{
+		Records: []*sluicev1.Record{
+			{Offset: 1, Timestamp: at, Key: []byte{}, Value: []byte("\xff\xfe")},
+			{
+				Offset: 1 << 62, Timestamp: timestamppb.New(time.Unix(-1, 0)),
+				Headers: []*sluicev1.Header{{Name: "a\"b", Value: []byte{}}, {Name: ""}},
+			},
+		},
+		RecordBatches: []byte("batch"), HighWatermark: 9, LogStartOffset: 1, NextOffset: 8,
+	}
+	got := &sluicev1.FetchResponse{}
+	require.NoError(t, protojson.Unmarshal(appendFetchResponse(nil, fetched), got))
+	assert.True(t, proto.Equal(fetched, got), "%v", got)
+	produced := &sluicev1.ProduceResponse{Results: []*sluicev1.ProduceResult{
+		{Partition: 3, Offset: &offset, Timestamp: at, Duplicate: true},
+		{Partition: 4, Error: &status.Status{Code: 5, Message: "no \"topic\""}},
+		{},
+	}}
+	answer := &sluicev1.ProduceResponse{}
+	require.NoError(t, protojson.Unmarshal(appendProduceResponse(nil, produced), answer))
+	assert.True(t, proto.Equal(produced, answer), "%v", answer)
+	assert.JSONEq(t, `{"offsets":[
+		{"partition":3,"offset":7,"error_code":null,"error":null},
+		{"partition":4,"offset":null,"error_code":404,"error":"HTTP 404 Not Found: no \"topic\""},
+		{"partition":0,"offset":null,"error_code":null,"error":null}
+	],"key_schema_id":null,"value_schema_id":null}`,
+		string(appendConfluentOffsets(nil, produced)))
+}
+
+func TestABodyOfBracesDoesNotFillTheMemory(t *testing.T) {
+	many := strings.Repeat("{},", recordCountMax)
+	err := decodeProduce([]byte(`{"records":[`+many+`{}]}`), &sluicev1.ProduceRequest{})
+	code, _, _ := describe(asFault(err))
+	assert.Equal(t, 413, code)
+	request := &sluicev1.ProduceRequest{}
+	require.NoError(t, decodeProduce([]byte(`{"records":[`+strings.TrimSuffix(many, ",")+`]}`),
+		request))
+	assert.Len(t, request.GetRecords(), recordCountMax)
+}
+
+func TestARequestSharesNothingWithItsText(t *testing.T) {
+	text := []byte(`{"topic":"t","records":[` +
+		`{"key":"YQ==","value":"Yg==","headers":[{"name":"n"}]}]}`)
+	request := &sluicev1.ProduceRequest{}
+	require.NoError(t, decodeProduce(text, request))
+	clear(text)
+	record := request.GetRecords()[0]
+	assert.Equal(t, "a", string(record.Key))
+	assert.Equal(t, "n", record.GetHeaders()[0].GetName())
+	assert.Equal(t, "t", request.GetTopic())
+	record.Key = append(record.Key, 'x')
+	assert.Equal(t, "b", string(record.Value), "appending to a key leaves the value alone")
+}
+
+func TestPlacesAreJoined(t *testing.T) {
+	err := within("records", within("[3]", within("headers", within("[0]", errors.New("bad")))))
+	assert.EqualError(t, err, "records[3].headers[0]: bad")
+}
