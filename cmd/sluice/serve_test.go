@@ -223,7 +223,7 @@ func TestServeRefusesInOneLine(t *testing.T) {
 		},
 		"address of no host": {
 			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "nowhere", "--registry-listen", ""},
-			[]string{"--grpc-listen", "nowhere", "--registry-listen", ""},
+			[]string{"--grpc-listen", "nowhere"},
 		},
 		"every listener off": {
 			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "", "--http-listen", "",
