@@ -132,22 +132,25 @@ func (s *store) followLog(ctx context.Context) error {
 	delay := retryDelayMin
 	from := s.position()
 	for {
-		err := s.journal.follow(ctx, from, func(r stretch) error {
-			delay = retryDelayMin
-			from = r.next
-			return s.hand(ctx, decodeRun(r))
-		})
-		if ctx.Err() != nil {
-			return nil
+		err := s.journal.prepare(ctx)
+		if err == nil {
+			err = s.journal.follow(ctx, from, func(r stretch) error {
+				delay = retryDelayMin
+				from = r.next
+				return s.hand(ctx, decodeStretch(r))
+			})
 		}
 		if errors.Is(err, errReset) {
 			if start, _, boundsErr := s.journal.bounds(ctx); boundsErr == nil {
-				if err := s.hand(ctx, applied{reset: true, next: start}); err != nil {
-					return nil //nolint:nilerr // only the end of the store stops it
-				}
 				from = start
-				continue
+				err = s.hand(ctx, applied{reset: true, next: start})
 			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			continue
 		}
 		s.stumble(err)
 		select {
@@ -179,7 +182,7 @@ func (s *store) hand(ctx context.Context, r applied) error {
 	}
 }
 
-func decodeRun(r stretch) applied {
+func decodeStretch(r stretch) applied {
 	a := applied{next: r.next, end: r.end, changes: make([]decoded, len(r.records))}
 	for i, record := range r.records {
 		c, err := ledger.Decode(record.Record)

@@ -17,6 +17,8 @@ import (
 // it. Its records have rising positions, with gaps where compaction took some
 // away.
 type journal struct {
+	// prepare makes the log if there is none, and checks it.
+	prepare func(ctx context.Context) error
 	// append writes records at exactly a position, all of them or none, under a
 	// name that readers see with each. An error is errMoved where the log ends
 	// elsewhere, errRefused where nothing was written and trying again is of no
@@ -78,15 +80,15 @@ func newBrokerJournal(conn grpc.ClientConnInterface, c *Config) journal {
 		log: sluicev1.NewLogServiceClient(conn), topics: sluicev1.NewTopicServiceClient(conn),
 		topic: c.Topic, replicas: c.ReplicationFactor,
 	}
-	return journal{append: b.append, follow: b.follow, bounds: b.bounds}
+	return journal{prepare: b.prepare, append: b.append, follow: b.follow, bounds: b.bounds}
 }
 
 // recordBytesMax is the largest record of the topic: the largest schema twice,
 // since JSON escapes its quotes, with references, metadata and rules.
 const recordBytesMax = 6 << 20
 
-// create makes the topic if there is none.
-func (b *brokerJournal) create(ctx context.Context) error {
+// prepare makes the topic if there is none.
+func (b *brokerJournal) prepare(ctx context.Context) error {
 	_, err := b.topics.CreateTopic(ctx, &sluicev1.CreateTopicRequest{
 		Topic: b.topic, PartitionCount: 1, ReplicationFactor: b.replicas,
 		Configs: map[string]string{
@@ -208,18 +210,13 @@ func stampedOf(r *sluicev1.Record) stamped {
 	return s
 }
 
-// lost says why following ended. A topic that is not there is made.
+// lost says why following ended.
 func (b *brokerJournal) lost(ctx context.Context, err error) error {
 	f := fault.From(err)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(f, fault.UnknownTopicOrPartition):
-		if err := b.create(ctx); err != nil {
-			return err
-		}
-		return fmt.Errorf("%w: topic %s was made", errReset, b.topic)
-	case errors.Is(f, fault.OffsetOutOfRange):
+	case errors.Is(f, fault.OffsetOutOfRange), errors.Is(f, fault.UnknownTopicOrPartition):
 		return fmt.Errorf("%w: %w", errReset, f)
 	}
 	return fmt.Errorf("reading topic %s: %w", b.topic, f)
