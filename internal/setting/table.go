@@ -28,6 +28,16 @@ var topics = []Setting{
 		Doc: "How batches are stored. producer keeps them as they came; uncompressed and the " +
 			"codecs encode them anew.",
 	}, {
+		Name: "confluent.key.schema.validation", Type: Bool, Default: "false",
+		Doc: "Whether a record's key must be null, or the id of a schema in the registry and a " +
+			"value of it; others are refused with INVALID_RECORD. " +
+			"sluice.key.schema.validation does the same.",
+	}, {
+		Name: "confluent.value.schema.validation", Type: Bool, Default: "false",
+		Doc: "Whether a record's value must be null, or the id of a schema in the registry and a " +
+			"value of it; others are refused with INVALID_RECORD. " +
+			"sluice.value.schema.validation does the same.",
+	}, {
 		Name: "delete.retention.ms", Type: Long, Default: "86400000", Max: anyLong,
 		Unit: UnitMillis, Synonyms: []string{"log.cleaner.delete.retention.ms"},
 		Doc: "How long compaction keeps a record with a null value, so that readers see the " +
@@ -82,6 +92,16 @@ var topics = []Setting{
 		Name: "segment.ms", Type: Long, Default: "604800000", Min: 1, Max: anyLong,
 		Unit: UnitMillis, Synonyms: []string{"log.roll.ms", "log.roll.hours"},
 		Doc: "The age at which a segment is closed even if it is small.",
+	}, {
+		Name: "sluice.key.schema.validation", Type: Bool, Default: "false",
+		Doc: "Whether a record's key must be null, or the id of a schema in the registry and a " +
+			"value of it; others are refused with INVALID_RECORD. " +
+			"confluent.key.schema.validation does the same.",
+	}, {
+		Name: "sluice.value.schema.validation", Type: Bool, Default: "false",
+		Doc: "Whether a record's value must be null, or the id of a schema in the registry and a " +
+			"value of it; others are refused with INVALID_RECORD. " +
+			"confluent.value.schema.validation does the same.",
 	}, {
 		Name: "unclean.leader.election.enable", Type: Bool, Default: "false",
 		Synonyms: []string{"unclean.leader.election.enable"},

@@ -18,31 +18,37 @@ type Topic struct {
 	CleanableRatioMin     float64
 	CompactionLagMin      time.Duration
 	InSyncReplicasMin     int32
+	KeySchemaValidation   bool          // of either name
 	RetentionBytes        int64         // negative: no bound
 	RetentionTime         time.Duration // negative: no bound
 	SegmentBytes          int32
 	SegmentTime           time.Duration
 	UncleanLeaderElection bool
+	ValueSchemaValidation bool // of either name
 }
 
 func topicOf(r resolver) Topic {
 	cleanup := r.list("cleanup.policy")
 	return Topic{
-		Compact:               slices.Contains(cleanup, "compact"),
-		Delete:                slices.Contains(cleanup, "delete"),
-		CompressionType:       r.text("compression.type"),
-		DeleteRetention:       r.duration("delete.retention.ms"),
-		FlushAsync:            r.text("flush.policy") == "async",
-		MessageBytesMax:       int32(r.number("max.message.bytes")),
-		LogAppendTime:         r.text("message.timestamp.type") == "LogAppendTime",
-		CleanableRatioMin:     r.double("min.cleanable.dirty.ratio"),
-		CompactionLagMin:      r.duration("min.compaction.lag.ms"),
-		InSyncReplicasMin:     int32(r.number("min.insync.replicas")),
+		Compact:           slices.Contains(cleanup, "compact"),
+		Delete:            slices.Contains(cleanup, "delete"),
+		CompressionType:   r.text("compression.type"),
+		DeleteRetention:   r.duration("delete.retention.ms"),
+		FlushAsync:        r.text("flush.policy") == "async",
+		MessageBytesMax:   int32(r.number("max.message.bytes")),
+		LogAppendTime:     r.text("message.timestamp.type") == "LogAppendTime",
+		CleanableRatioMin: r.double("min.cleanable.dirty.ratio"),
+		CompactionLagMin:  r.duration("min.compaction.lag.ms"),
+		InSyncReplicasMin: int32(r.number("min.insync.replicas")),
+		KeySchemaValidation: r.bool("confluent.key.schema.validation") ||
+			r.bool("sluice.key.schema.validation"),
 		RetentionBytes:        r.number("retention.bytes"),
 		RetentionTime:         r.duration("retention.ms"),
 		SegmentBytes:          int32(r.number("segment.bytes")),
 		SegmentTime:           r.duration("segment.ms"),
 		UncleanLeaderElection: r.bool("unclean.leader.election.enable"),
+		ValueSchemaValidation: r.bool("confluent.value.schema.validation") ||
+			r.bool("sluice.value.schema.validation"),
 	}
 }
 
