@@ -80,7 +80,8 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newServeCommand(), newTopicCommand(), newProduceCommand(), newConsumeCommand(),
-		newGroupCommand(), newConfigCommand(), newClusterCommand(), newBenchCommand(),
+		newGroupCommand(), newConfigCommand(), newClusterCommand(), newSchemaCommand(),
+		newBenchCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	prepare(root)
