@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/sluicelog/sluice/registry/ledger"
@@ -182,12 +184,26 @@ func (s *store) hand(ctx context.Context, r applied) error {
 	}
 }
 
+// decodedTogether is how many records one goroutine decodes at least.
+const decodedTogether = 64
+
+// decodeStretch decodes records, many of them on all processors.
 func decodeStretch(r stretch) applied {
 	a := applied{next: r.next, end: r.end, changes: make([]decoded, len(r.records))}
-	for i, record := range r.records {
-		c, err := ledger.Decode(record.Record)
-		c.Time = record.time
-		a.changes[i] = decoded{Change: c, at: record.at, batch: record.batch, err: err}
+	parts := min(runtime.GOMAXPROCS(0), 1+len(r.records)/decodedTogether)
+	var group sync.WaitGroup
+	for part := range parts {
+		from, to := part*len(r.records)/parts, (part+1)*len(r.records)/parts
+		group.Go(func() {
+			for i, record := range r.records[from:to] {
+				c, err := ledger.Decode(record.Record)
+				c.Time = record.time
+				a.changes[from+i] = decoded{
+					Change: c, at: record.at, batch: record.batch, err: err,
+				}
+			}
+		})
 	}
+	group.Wait()
 	return a
 }

@@ -64,13 +64,12 @@ func (s *State) lookup(p *Parser, name Name, r Registration, deleted bool) (Answ
 	if u == nil {
 		return Answer{}, SchemaNotFound.With()
 	}
-	text := next.schema.Canonical()
-	content := NewContent(text, next.refs, r.Metadata, r.Rules)
+	content := NewContent(next.text, next.refs, r.Metadata, r.Rules)
 	if v, ok := s.inSubject(u, content, deleted); ok {
 		return Answer{Subject: u.Name, Registered: v}, nil
 	}
 	if latest, ok := u.Find(Latest); ok && r.Metadata == nil && r.Rules == nil {
-		content = NewContent(text, next.refs, latest.Content.Metadata, latest.Content.Rules)
+		content = NewContent(next.text, next.refs, latest.Content.Metadata, latest.Content.Rules)
 		if v, ok := s.inSubject(u, content, deleted); ok {
 			return Answer{Subject: u.Name, Registered: v}, nil
 		}

@@ -28,6 +28,7 @@ type parsed struct {
 	schema *avro.Schema
 	key    digest
 	refs   []Reference
+	text   string // canonical
 }
 
 // NewParser returns a parser that keeps at most about so many bytes of parsed
@@ -76,7 +77,7 @@ func (p *Parser) parse(s *State, in Name, text string, refs []Reference, w way) 
 		}
 		refs = sortedReferences(refs)
 	}
-	made := &parsed{schema, key, refs}
+	made := &parsed{schema, key, refs, schema.Canonical()}
 	p.schemas.put(key, made, bytes)
 	return made, nil
 }

@@ -116,8 +116,8 @@ var errRecord = errors.New("not a record of the registry")
 // Decode reads a record of the log. Fields that it does not know are ignored;
 // a record that it cannot read is an error, and means nothing to the state.
 func Decode(r Record) (Change, error) {
-	var key recordKey
-	if err := json.Unmarshal(r.Key, &key); err != nil {
+	key, err := scanKey(r.Key)
+	if err != nil {
 		return Change{}, fmt.Errorf("%w: its key: %w", errRecord, err)
 	}
 	c := Change{Kind: key.Keytype, Version: key.Version, Context: key.Context,

@@ -186,7 +186,7 @@ func (d *decision) parse(r Registration) (*parsed, *Content, error) {
 	if name, endless := next.schema.Endless(); endless {
 		return nil, nil, invalid(r, fmt.Errorf("%w: %s", errEndless, name))
 	}
-	return next, NewContent(next.schema.Canonical(), next.refs, r.Metadata, r.Rules), nil
+	return next, NewContent(next.text, next.refs, r.Metadata, r.Rules), nil
 }
 
 // id returns the id that the content has in the context, or the next one.

@@ -7,32 +7,67 @@ import (
 	"github.com/sluicelog/sluice/internal/jsonscan"
 )
 
-// scanSchemaValue reads the value of a SCHEMA record. A node reads every one
-// of them before it is ready, so that the large part, the schema's text, is
-// read in one pass; the rare parts go through encoding/json.
-func scanSchemaValue(value []byte) (v schemaValue, err error) {
-	s := jsonscan.New(value)
+// Keys and the values of SCHEMA records are read in one pass, since a node reads
+// every one of them before it is ready; what is rare in them goes through
+// encoding/json.
+
+// scanObject reads an object, and hands what is not null to field.
+func scanObject(text []byte, field func(name string, s *jsonscan.Scanner) error) error {
+	s := jsonscan.New(text)
 	if err := s.EnterObject(); err != nil {
-		return v, err
+		return err
 	}
 	for {
 		name, more, err := s.Key()
 		if err != nil {
-			return v, err
+			return err
 		}
 		if !more {
-			return v, s.End()
+			return s.End()
 		}
-		if err := v.scan(string(name), s); err != nil {
-			return v, err
+		if s.Kind() == jsonscan.Null {
+			err = s.Null()
+		} else {
+			err = field(string(name), s)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
+func scanKey(text []byte) (key recordKey, err error) {
+	err = scanObject(text, func(name string, s *jsonscan.Scanner) error {
+		switch name {
+		case "keytype":
+			kind, err := s.Text()
+			key.Keytype = ChangeKind(kind)
+			return err
+		case "subject":
+			subject, err := s.Text()
+			key.Subject = new(string(subject))
+			return err
+		case "version":
+			n, err := s.Int(32)
+			key.Version = Version(n) //nolint:gosec // Int has checked the range
+			return err
+		case "context":
+			context, err := s.Text()
+			key.Context = string(context)
+			return err
+		}
+		_, err := s.Skip()
+		return err
+	})
+	return key, err
+}
+
+func scanSchemaValue(value []byte) (v schemaValue, err error) {
+	err = scanObject(value, v.scan)
+	return v, err
+}
+
 func (v *schemaValue) scan(name string, s *jsonscan.Scanner) error {
-	if s.Kind() == jsonscan.Null {
-		return s.Null()
-	}
 	switch name {
 	case "version", "id":
 		n, err := s.Int(32)
