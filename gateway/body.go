@@ -31,8 +31,10 @@ type body struct {
 	problem error // what is wrong with it, where a text of it was passed on
 }
 
-var errInflated = errors.New("the body is larger than the limit once it is decompressed")
-var errBudget = errors.New("too many bytes of bodies in progress")
+var (
+	errInflated = errors.New("the body is larger than the limit once it is decompressed")
+	errBudget   = errors.New("too many bytes of bodies in progress")
+)
 
 // openBody puts the limits around a request's body before anything reads it. A
 // route that takes none gets an empty one.
@@ -142,9 +144,11 @@ func (g *Gateway) bodyFault(err error) error {
 		return fault.ThrottlingQuotaExceeded.With("limit", g.limits.BodyInFlightBytesMax,
 			"setting", "Limits.BodyInFlightBytesMax")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &shaped{status: http.StatusRequestTimeout, code: http.StatusRequestTimeout,
+		return &shaped{
+			status: http.StatusRequestTimeout, code: http.StatusRequestTimeout,
 			message: "HTTP 408 Request Timeout", cause: fault.RequestTimedOut.Because(
-				"the body did not arrive within %s", g.limits.BodyTimeout)}
+				"the body did not arrive within %s", g.limits.BodyTimeout),
+		}
 	}
 	return fault.InvalidRequest.Because("the body cannot be read: %s", err)
 }

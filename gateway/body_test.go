@@ -144,14 +144,7 @@ func TestAHugeBodyIsRefusedWithoutReadingIt(t *testing.T) {
 
 func TestTooManyAtOnceIs429(t *testing.T) {
 	f := newFront(t, func(c *gateway.Config) { c.Limits.RequestCountMax = 1 })
-	started := make(chan struct{})
-	finished := make(chan reply, 1)
-	go func() {
-		close(started)
-		finished <- f.do(t, http.MethodGet,
-			"/v1/topics/orders/partitions/0/records?max_wait=30s", "")
-	}()
-	<-started
+	finished := f.later(t, "/v1/topics/orders/partitions/0/records?max_wait=30s")
 	require.Eventually(t, func() bool {
 		answer := f.do(t, http.MethodGet, "/v1/topics", "")
 		return answer.status == http.StatusTooManyRequests &&
@@ -177,7 +170,7 @@ func TestBodiesInProgressAreBounded(t *testing.T) {
 			return
 		}
 		request.Header.Set("Content-Type", "application/json")
-		first <- send(t, request)
+		first <- sendLater(request)
 	}()
 	_, err := feed.Write(bytes.Repeat([]byte(" "), 900<<10))
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ func TestConfluentProduce(t *testing.T) {
 		{"key":null,"value":null}],"key_schema":null,"value_schema_id":null}`, binary)
 	require.Equal(t, http.StatusOK, answer.status, answer.body)
 	assert.Equal(t, "application/vnd.kafka.v2+json", answer.header.Get("Content-Type"))
-	assert.Equal(t, `{"offsets":[`+
+	assert.JSONEq(t, `{"offsets":[`+
 		`{"partition":0,"offset":0,"error_code":null,"error":null},`+
 		`{"partition":1,"offset":0,"error_code":null,"error":null},`+
 		`{"partition":0,"offset":1,"error_code":null,"error":null}],`+

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -281,10 +282,7 @@ func TestAValueThatBreaksTheContractIsFound(t *testing.T) {
 	for name, bad := range map[string]any{
 		"offset": json.Number("1"), "value": "*", "timestamp": "now", "headers": nil, "extra": "",
 	} {
-		broken := object{}
-		for key, value := range good {
-			broken[key] = value
-		}
+		broken := maps.Clone(good)
 		broken[name] = bad
 		assert.NotEmpty(t, check(d, schema, broken, ""), name)
 	}

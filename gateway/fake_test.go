@@ -84,7 +84,8 @@ func (b *broker) changed() {
 func (b *broker) channel(t testing.TB) grpc.ClientConnInterface {
 	channel := inproc.New(inproc.Options{UnaryInterceptors: []grpc.UnaryServerInterceptor{
 		func(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
-			next grpc.UnaryHandler) (any, error) {
+			next grpc.UnaryHandler,
+		) (any, error) {
 			b.mu.Lock()
 			b.seen, _ = metadata.FromIncomingContext(ctx)
 			fail := b.fail
@@ -409,5 +410,30 @@ func send(t testing.TB, request *http.Request) reply {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
+	return reply{status: answer.StatusCode, header: answer.Header, body: string(text)}
+}
+
+// later sends a GET in the background. An answer that does not come is the zero
+// reply.
+func (f *front) later(t testing.TB, path string) <-chan reply {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url+path, nil)
+	require.NoError(t, err)
+	answers := make(chan reply, 1)
+	go func() { answers <- sendLater(request) }()
+	return answers
+}
+
+// sendLater is send for goroutines, which cannot end the test.
+func sendLater(request *http.Request) reply {
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return reply{}
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return reply{}
+	}
 	return reply{status: answer.StatusCode, header: answer.Header, body: string(text)}
 }

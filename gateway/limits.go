@@ -83,7 +83,7 @@ func (l Limits) Validate() error {
 		{"HeartbeatInterval", int64(l.HeartbeatInterval), 1},
 	} {
 		if limit.value < limit.min {
-			return fmt.Errorf("Limits.%s is %d, at least %d", limit.name, limit.value, limit.min)
+			return fmt.Errorf("limit %s is %d, at least %d", limit.name, limit.value, limit.min)
 		}
 	}
 	return nil

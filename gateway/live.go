@@ -90,19 +90,21 @@ func (t *tailer) send(text []byte) error {
 	return nil
 }
 
+// item is what a stream brings next: a message, or why there is none.
+type item struct {
+	message *sluicev1.FetchStreamResponse
+	err     error
+}
+
 // follow opens a stream of records from the position and passes them on. It
 // returns nil where the topic has more partitions since, which the next stream
 // includes.
 func (t *tailer) follow(ctx context.Context) error {
 	tasks := run.New(ctx, "live")
-	defer tasks.Close() //nolint:errcheck // the error arrives with the last message
+	defer tasks.Close()
 	stream, err := t.g.streams.FetchStream(tasks.Context(), t.request())
 	if err != nil {
 		return err
-	}
-	type item struct {
-		message *sluicev1.FetchStreamResponse
-		err     error
 	}
 	items := make(chan item)
 	tasks.Go("receive", func(ctx context.Context) error {
@@ -114,7 +116,7 @@ func (t *tailer) follow(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if err != nil {
-				return nil
+				return err
 			}
 		}
 	})

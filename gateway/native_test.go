@@ -344,10 +344,19 @@ func TestNegotiation(t *testing.T) {
 		accept string
 		status int
 	}{
-		{"", 200}, {"*/*", 200}, {"application/*", 200}, {"*/json", 200}, {"*", 200},
-		{"application/json; charset=utf-8", 200}, {"text/html, application/json;q=0.1", 200},
-		{"APPLICATION/JSON", 200}, {"text/html", 406}, {"application/json;q=0", 406},
-		{"application/json;q=0, */*", 406}, {"*/baz", 406}, {"application/octet-stream", 406},
+		{"", 200},
+		{"*/*", 200},
+		{"application/*", 200},
+		{"*/json", 200},
+		{"*", 200},
+		{"application/json; charset=utf-8", 200},
+		{"text/html, application/json;q=0.1", 200},
+		{"APPLICATION/JSON", 200},
+		{"text/html", 406},
+		{"application/json;q=0", 406},
+		{"application/json;q=0, */*", 406},
+		{"*/baz", 406},
+		{"application/octet-stream", 406},
 	}
 	for _, test := range tests {
 		answer := f.do(t, http.MethodGet, "/v1/topics", "", "Accept: "+test.accept)
@@ -361,9 +370,14 @@ func TestNegotiation(t *testing.T) {
 		content string
 		status  int
 	}{
-		{"application/json", 200}, {"application/json; charset=UTF-8", 200},
-		{"Application/JSON", 200}, {"text/plain", 415}, {"", 415}, {"garbage;;", 415},
-		{"application/json; charset=latin1", 415}, {"application/x-www-form-urlencoded", 415},
+		{"application/json", 200},
+		{"application/json; charset=UTF-8", 200},
+		{"Application/JSON", 200},
+		{"text/plain", 415},
+		{"", 415},
+		{"garbage;;", 415},
+		{"application/json; charset=latin1", 415},
+		{"application/x-www-form-urlencoded", 415},
 	} {
 		answer := f.do(t, http.MethodPost, "/v1/topics", `{"topic":"a"}`,
 			"Content-Type: "+test.content)
@@ -392,8 +406,10 @@ func TestHeadersThatReachTheBroker(t *testing.T) {
 	assert.Equal(t, []string{"127.0.0.1"}, f.seen.Get("x-forwarded-for"))
 	delete(f.seen, "x-forwarded-host")
 	delete(f.seen, ":authority")
-	assert.ElementsMatch(t, []string{"authorization", "x-request-id", "traceparent",
-		"x-forwarded-for"}, slices.Collect(maps.Keys(f.seen)))
+	assert.ElementsMatch(t, []string{
+		"authorization", "x-request-id", "traceparent",
+		"x-forwarded-for",
+	}, slices.Collect(maps.Keys(f.seen)))
 }
 
 func TestEveryAnswerHasAnIDAndIsNotSniffed(t *testing.T) {

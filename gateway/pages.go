@@ -115,8 +115,10 @@ func pageAssets() (map[string]*asset, error) {
 	scalar := settings.AssetsHandlerFactory(settings)
 	assets := map[string]*asset{
 		"scalar.js": {media: script, serve: scalar, path: "/browser/standalone.min.js"},
-		"favicon.png": {media: "image/png", serve: http.FileServerFS(static.FS),
-			path: "/favicon-32x32.png"},
+		"favicon.png": {
+			media: "image/png", serve: http.FileServerFS(static.FS),
+			path: "/favicon-32x32.png",
+		},
 		"swagger-ui.js":  {media: script, gz: "swagger-ui-bundle.js.gz"},
 		"swagger-ui.css": {media: style, gz: "swagger-ui.css.gz"},
 	}

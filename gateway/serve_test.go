@@ -96,7 +96,7 @@ func TestReadiness(t *testing.T) {
 	f := newFront(t, func(c *gateway.Config) { c.Ready = func() error { return reason } })
 	answer := f.do(t, http.MethodGet, "/readyz", "")
 	assert.Equal(t, http.StatusOK, answer.status)
-	assert.Equal(t, `{"status":"ready"}`, answer.body)
+	assert.JSONEq(t, `{"status":"ready"}`, answer.body)
 	reason = errors.New("loading partition 7 of 9")
 	answer = f.do(t, http.MethodGet, "/readyz", "")
 	assert.Equal(t, http.StatusServiceUnavailable, answer.status)
@@ -142,7 +142,7 @@ func TestLimitsAreChecked(t *testing.T) {
 	require.NoError(t, limits.Validate())
 	limits.BodyInFlightBytesMax = limits.BodyBytesMax - 1
 	_, err = gateway.New(gateway.Config{Conn: newBroker(nil).channel(t), Limits: limits})
-	assert.ErrorContains(t, err, "Limits.BodyInFlightBytesMax")
+	assert.ErrorContains(t, err, "limit BodyInFlightBytesMax")
 }
 
 // events reads server-sent events.

@@ -44,8 +44,10 @@ const (
 
 // String returns the name of the kind as an error message uses it.
 func (k Kind) String() string {
-	names := [...]string{"the end of the text", "an object", "an array", "a string",
-		"a number", "a boolean", "null", "no JSON value"}
+	names := [...]string{
+		"the end of the text", "an object", "an array", "a string",
+		"a number", "a boolean", "null", "no JSON value",
+	}
 	return names[k]
 }
 

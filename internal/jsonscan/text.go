@@ -184,20 +184,21 @@ func explain(err error, text []byte, url bool) error {
 	if !errors.As(err, &corrupt) || int(corrupt) >= len(text) {
 		return errors.New("not base64: it ends within a byte")
 	}
-	c := rune(text[corrupt])
+	at := int(corrupt)
+	c := rune(text[at])
 	switch {
 	case url && (c == '+' || c == '/'):
 		return fmt.Errorf("not base64: %q at character %d is of the standard alphabet and "+
-			"others are of the URL-safe one", c, corrupt)
+			"others are of the URL-safe one", c, at)
 	case len(text)%4 == 1 && (strings.ContainsRune("+/-_", c) || alphanumeric(c)):
 		return errors.New("not base64: it ends within a byte")
 	case strings.ContainsRune("+/-_", c) || alphanumeric(c):
 		return fmt.Errorf("not base64: bits are left over after the last byte (character %d)",
-			corrupt)
+			at)
 	case c >= utf8.RuneSelf:
-		return fmt.Errorf("not base64: byte 0x%02x at character %d", c, corrupt)
+		return fmt.Errorf("not base64: byte 0x%02x at character %d", c, at)
 	}
-	return fmt.Errorf("not base64: %q at character %d", c, corrupt)
+	return fmt.Errorf("not base64: %q at character %d", c, at)
 }
 
 func alphanumeric(c rune) bool {
@@ -335,10 +336,8 @@ func (n *seen) add(name []byte) bool {
 		n.many[string(name)] = struct{}{}
 		return false
 	}
-	for _, earlier := range n.few {
-		if earlier == string(name) {
-			return true
-		}
+	if slices.Contains(n.few, string(name)) {
+		return true
 	}
 	n.few = append(n.few, string(name))
 	if len(n.few) == 16 {

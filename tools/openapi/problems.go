@@ -15,30 +15,46 @@ import (
 // common are the errors that every operation of the API may answer with: the
 // component's name and what it says, by status.
 var common = map[int]struct{ name, description string }{
-	http.StatusBadRequest: {"BadRequest",
-		"The request is not valid; the message names the place, and what would be right."},
+	http.StatusBadRequest: {
+		"BadRequest",
+		"The request is not valid; the message names the place, and what would be right.",
+	},
 	http.StatusUnauthorized: {"Unauthorized", "Credentials are missing or wrong."},
 	http.StatusForbidden:    {"Forbidden", "The caller may not do this."},
 	http.StatusNotFound:     {"NotFound", "There is no such thing."},
-	http.StatusNotAcceptable: {"NotAcceptable",
-		"No type that the caller accepts can be answered."},
-	http.StatusTooManyRequests: {"TooManyRequests",
-		"Too much at once. Retry after the seconds in Retry-After."},
-	http.StatusInternalServerError: {"InternalServerError",
-		"The node met an unexpected error; its log has it under the request id."},
-	http.StatusServiceUnavailable: {"ServiceUnavailable",
-		"The node cannot answer at the moment. Retry after the seconds in Retry-After."},
-	http.StatusRequestEntityTooLarge: {"TooLarge",
-		"The body is larger than http.max.request.bytes, or a batch than max.message.bytes."},
-	http.StatusUnsupportedMediaType: {"UnsupportedMediaType",
-		"The Content-Type or Content-Encoding is none that the path takes."},
+	http.StatusNotAcceptable: {
+		"NotAcceptable",
+		"No type that the caller accepts can be answered.",
+	},
+	http.StatusTooManyRequests: {
+		"TooManyRequests",
+		"Too much at once. Retry after the seconds in Retry-After.",
+	},
+	http.StatusInternalServerError: {
+		"InternalServerError",
+		"The node met an unexpected error; its log has it under the request id.",
+	},
+	http.StatusServiceUnavailable: {
+		"ServiceUnavailable",
+		"The node cannot answer at the moment. Retry after the seconds in Retry-After.",
+	},
+	http.StatusRequestEntityTooLarge: {
+		"TooLarge",
+		"The body is larger than http.max.request.bytes, or a batch than max.message.bytes.",
+	},
+	http.StatusUnsupportedMediaType: {
+		"UnsupportedMediaType",
+		"The Content-Type or Content-Encoding is none that the path takes.",
+	},
 }
 
 // always and withBody are the common errors of operations.
 var (
-	always = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden,
+	always = []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden,
 		http.StatusNotAcceptable, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusServiceUnavailable}
+		http.StatusServiceUnavailable,
+	}
 	withBody = []int{http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}
 )
 
@@ -69,17 +85,25 @@ func addCommon(d *document, over *overlay) {
 		"description": "An error, on every surface.",
 		"required":    []any{"error_code", "message", "reason", "details"},
 		"properties": object{
-			"error_code": object{"type": "integer", "format": "int32",
-				"description": "Confluent's number, or the HTTP status where it has none."},
+			"error_code": object{
+				"type": "integer", "format": "int32",
+				"description": "Confluent's number, or the HTTP status where it has none.",
+			},
 			"message": object{"type": "string", "description": "What a person reads."},
-			"reason": object{"type": "string",
+			"reason": object{
+				"type": "string",
 				"description": "What a program reads: Kafka's name of the error. " +
-					"docs/errors.md lists all."},
-			"details": object{"type": "array",
+					"docs/errors.md lists all.",
+			},
+			"details": object{
+				"type": "array",
 				"description": "google.rpc.ErrorInfo with the values of the case, " +
 					"google.rpc.BadRequest with the fields that are wrong.",
-				"items": object{"type": "object", "additionalProperties": true,
-					"properties": object{"@type": object{"type": "string"}}}},
+				"items": object{
+					"type": "object", "additionalProperties": true,
+					"properties": object{"@type": object{"type": "string"}},
+				},
+			},
 		},
 		"examples": []any{object{
 			"error_code": row.ErrorCode, "message": "Topic flights not found.",
