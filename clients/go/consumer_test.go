@@ -151,20 +151,41 @@ func TestNewRecordsAreFollowed(t *testing.T) {
 	})
 }
 
-func TestPollIsBoundedAndReadsAheadOnlySoFar(t *testing.T) {
+func TestPollIsBounded(t *testing.T) {
+	f, client := startFake(t, "t", 1)
+	f.fill(t, 0, 100, 10, batch.None)
+	consumer, err := client.NewConsumer(
+		sluice.WithPrefetchBytes(1), sluice.WithMaxPollRecords(4))
+	require.NoError(t, err)
+	require.NoError(t, consumer.AssignTopics(t.Context(), sluice.Beginning(), "t"))
+	for _, want := range []int{4, 4, 2, 4} {
+		records, err := consumer.Poll(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, records, want)
+	}
+	require.NoError(t, consumer.Close())
+}
+
+func TestAConsumerThatDoesNotPollReadsAheadOnlySoFar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, client := startFake(t, "t", 1)
-		f.fill(t, 0, 1000, 10, batch.None)
+		large := []batch.Record{{Value: make([]byte, 1<<20)}}
+		for range 30 {
+			encoded, err := batch.Encode(nil, large, batch.DefaultEncodeOptions())
+			require.NoError(t, err)
+			_, err = f.partitions[0].append(batch.Header{ProducerID: -1}, encoded)
+			require.NoError(t, err)
+		}
 		sent := 0
 		f.onFetch = func(int) error { sent++; return nil }
-		consumer, err := client.NewConsumer(
-			sluice.WithPrefetchBytes(1), sluice.WithMaxPollRecords(4))
+		consumer, err := client.NewConsumer(sluice.WithPrefetchBytes(1))
 		require.NoError(t, err)
 		require.NoError(t, consumer.AssignTopics(t.Context(), sluice.Beginning(), "t"))
-		for _, want := range []int{4, 4, 2, 4} {
-			records, err := consumer.Poll(t.Context())
+		synctest.Wait()
+		assert.Less(t, sent, 10, "what the buffer and the connection hold, and no more")
+		for read := 0; read < 30; read++ {
+			_, err := consumer.Poll(t.Context())
 			require.NoError(t, err)
-			assert.Len(t, records, want)
 		}
 		require.NoError(t, consumer.Close())
 	})
