@@ -122,7 +122,7 @@ func TestAnswersAreWhatProtojsonReads(t *testing.T) {
 		{"partition":4,"offset":null,"error_code":404,"error":"HTTP 404 Not Found: no \"topic\""},
 		{"partition":0,"offset":null,"error_code":null,"error":null}
 	],"key_schema_id":null,"value_schema_id":null}`,
-		string(appendConfluentOffsets(nil, produced)))
+		string(appendConfluentOffsets(nil, produced, schemaIDs{})))
 }
 
 func TestABodyOfBracesDoesNotFillTheMemory(t *testing.T) {

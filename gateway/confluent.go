@@ -19,7 +19,7 @@ const typeConfluent = "application/vnd.kafka.v2+json"
 // body.
 var confluentAnswers = []string{
 	typeConfluent, typeJSON, "application/vnd.kafka+json", "application/vnd.kafka.v1+json",
-	typeBinary, "application/vnd.kafka.json.v2+json", "application/vnd.kafka.avro.v2+json",
+	typeBinary, "application/vnd.kafka.json.v2+json", typeAvro,
 }
 
 var confluentSurface = &surface{
@@ -65,12 +65,16 @@ func (g *Gateway) addConfluent() {
 			},
 		})
 	}
+	formats := []string{typeBinary}
+	if g.schemas != nil {
+		formats = append(formats, typeAvro)
+	}
 	for _, pattern := range []string{
 		"/topics/{topic}", "/topics/{topic}/partitions/{partition}",
 	} {
 		g.add(route{
 			method: http.MethodPost, pattern: pattern, surface: confluentSurface,
-			consumes: []string{typeBinary}, produces: confluentAnswers,
+			consumes: formats, produces: confluentAnswers,
 			handle: g.confluentProduce,
 		})
 	}
@@ -174,8 +178,10 @@ func (g *Gateway) confluentTopic(ctx context.Context, p params) (any, error) {
 	partitions, err := g.partitionsOf(ctx, p["topic"])
 	if err != nil {
 		if errors.Is(fault.From(err), fault.UnknownTopicOrPartition) {
-			return nil, &shaped{http.StatusNotFound, 40403,
-				"This server does not host this topic-partition.", err}
+			return nil, &shaped{
+				http.StatusNotFound, 40403,
+				"This server does not host this topic-partition.", err,
+			}
 		}
 		return nil, err
 	}

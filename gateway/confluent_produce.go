@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
+	"github.com/sluicelog/sluice/clients/go/serde"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/jsonscan"
 
@@ -25,6 +26,7 @@ var confluentRecords = recordShape{
 	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
 	header:    fieldsOf("key", "value"),
 	timestamp: millisecondsOf,
+	datum:     (*recordReader).base64,
 }
 
 // confluentProduce appends records to a topic or, where the path names one, a
@@ -41,11 +43,18 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	}
 	b, _ := r.Body.(*body)
 	text, err := b.all()
-	if err == nil {
+	var ids schemaIDs
+	switch {
+	case err != nil:
+		err = confluentBodyError(err)
+	case isAvro(r.Header):
+		request.Records, ids, err = g.encodeAvro(outgoing(r), p["topic"], text)
+	default:
 		request.Records, err = decodeConfluent(text)
+		err = confluentBodyError(err)
 	}
 	if err != nil {
-		g.fail(w, r, confluentBodyError(err))
+		g.fail(w, r, err)
 		return
 	}
 	answer, err := g.streams.Produce(outgoing(r), request)
@@ -56,7 +65,7 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	if c := callOf(r); c.media != typeJSON {
 		c.media = typeConfluent
 	}
-	g.write(w, r, http.StatusOK, appendConfluentOffsets(nil, answer))
+	g.write(w, r, http.StatusOK, appendConfluentOffsets(nil, answer, ids))
 }
 
 // decodeConfluent reads the body of a v2 produce in the binary format.
@@ -87,17 +96,20 @@ func decodeConfluent(text []byte) ([]*sluicev1.ProduceRecord, error) {
 // confluentBodyError gives an unknown field the status that the REST Proxy has
 // for it.
 func confluentBodyError(err error) error {
-	var unknown *unknownField
-	if errors.As(err, &unknown) {
-		return &shaped{http.StatusUnprocessableEntity, http.StatusUnprocessableEntity,
-			"Unrecognized field: " + unknown.name, fault.Unprocessable.Because("%s", err)}
+	if unknown, ok := errors.AsType[*unknownField](err); ok {
+		return &shaped{
+			http.StatusUnprocessableEntity, http.StatusUnprocessableEntity,
+			"Unrecognized field: " + unknown.name, fault.Unprocessable.Because("%s", err),
+		}
 	}
 	return asFault(err)
 }
 
 // appendConfluentOffsets writes where the records of a v2 produce are, or why
 // one was not written.
-func appendConfluentOffsets(dst []byte, m *sluicev1.ProduceResponse) []byte {
+func appendConfluentOffsets(
+	dst []byte, m *sluicev1.ProduceResponse, ids schemaIDs,
+) []byte {
 	dst = append(dst, `{"offsets":[`...)
 	for i, result := range m.GetResults() {
 		if i > 0 {
@@ -122,5 +134,14 @@ func appendConfluentOffsets(dst []byte, m *sluicev1.ProduceResponse) []byte {
 		dst = appendText(dst, e.Error())
 		dst = append(dst, '}')
 	}
-	return append(dst, `],"key_schema_id":null,"value_schema_id":null}`...)
+	dst = appendSchemaID(append(dst, `],"key_schema_id":`...), ids.key)
+	dst = appendSchemaID(append(dst, `,"value_schema_id":`...), ids.value)
+	return append(dst, '}')
+}
+
+func appendSchemaID(dst []byte, id *serde.ID) []byte {
+	if id == nil {
+		return append(dst, "null"...)
+	}
+	return strconv.AppendInt(dst, int64(*id), 10)
 }

@@ -40,8 +40,7 @@ func (e *pathError) Unwrap() error { return e.err }
 
 // within puts a place in front of that of an error.
 func within(path string, err error) error {
-	var inner *pathError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*pathError](err); ok {
 		join := "."
 		if strings.HasPrefix(inner.path, "[") {
 			join = ""
@@ -62,11 +61,10 @@ func (e *unknownField) Error() string { return "unknown field; there are " + e.k
 
 // asFault turns an error of reading into the fault that the caller sees.
 func asFault(err error) error {
-	var at *pathError
 	if _, ok := fault.Of(err); ok || err == nil {
 		return err
 	}
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*pathError](err); ok {
 		return fault.InvalidRequest.With().At(at.path, at.err.Error())
 	}
 	return fault.InvalidRequest.Because("the body is not JSON: %s", err)
@@ -77,6 +75,7 @@ func asFault(err error) error {
 type fields struct {
 	bits  map[string]uint
 	known string
+	nulls uint // the bits of the fields to which null is a value
 }
 
 // fieldsOf makes the table of an object, from names in the order in which an
@@ -96,9 +95,17 @@ func fieldsOf(names ...string) fields {
 	return f
 }
 
+// keepNull makes null a value of the fields of the names, which set has to read.
+func (f fields) keepNull(names ...string) fields {
+	for _, name := range names {
+		f.nulls |= 1 << f.bits[name]
+	}
+	return f
+}
+
 // read calls set for each member of the next object with the number of its
 // field; set must read the value. Members that are null are skipped, as in
-// protobuf's JSON mapping.
+// protobuf's JSON mapping, unless keepNull named them.
 func (f *fields) read(s *jsonscan.Scanner, set func(field uint) error) error {
 	if err := s.EnterObject(); err != nil {
 		return err
@@ -118,7 +125,7 @@ func (f *fields) read(s *jsonscan.Scanner, set func(field uint) error) error {
 			return within(string(name), errors.New("occurs twice"))
 		}
 		seen |= 1 << bit
-		if s.Kind() == jsonscan.Null {
+		if s.Kind() == jsonscan.Null && f.nulls&(1<<bit) == 0 {
 			err = s.Null()
 		} else {
 			err = set(bit)
@@ -183,16 +190,17 @@ type recordShape struct {
 	record    fields // key, value, headers, partition, timestamp
 	header    fields // name, value
 	timestamp func(s *jsonscan.Scanner) (*timestamppb.Timestamp, error)
+	datum     func(d *recordReader) ([]byte, error) // reads a key or a value
 }
 
 var nativeRecords = recordShape{
 	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
 	header:    fieldsOf("name", "value"),
 	timestamp: timestampOf,
+	datum:     (*recordReader).base64,
 }
 
-// recordReader reads records whose keys and values are base64. They share one
-// array, which is large enough for all that the text can hold.
+// recordReader reads records. What is base64 of them shares one array, which is large enough for all that the text can hold.
 type recordReader struct {
 	s     *jsonscan.Scanner
 	shape *recordShape
@@ -236,9 +244,9 @@ func (d *recordReader) record(m *sluicev1.ProduceRecord) error {
 	return d.shape.record.read(d.s, func(field uint) (err error) {
 		switch field {
 		case 0:
-			m.Key, err = d.base64()
+			m.Key, err = d.shape.datum(d)
 		case 1:
-			m.Value, err = d.base64()
+			m.Value, err = d.shape.datum(d)
 		case 2:
 			m.Headers, err = d.headers()
 		case 3:

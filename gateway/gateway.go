@@ -31,6 +31,9 @@ import (
 type Config struct {
 	// Conn carries every call to the broker. Required.
 	Conn grpc.ClientConnInterface
+	// Schemas carries calls to the schema registry, sluice.registry.v1. Nil:
+	// produce requests in Avro get 415.
+	Schemas grpc.ClientConnInterface
 	// Ready returns nil while the node can serve, and the reason while it
 	// cannot; GET /readyz answers with it. Nil: always ready.
 	Ready func() error
@@ -57,6 +60,7 @@ type Gateway struct {
 	topics   sluicev1.TopicServiceClient
 	configs  sluicev1.ConfigServiceClient
 	clusters sluicev1.ClusterServiceClient
+	schemas  *schemas // nil: no schema registry
 
 	requests    atomic.Int64  // in progress
 	streamCount atomic.Int64  // live streams in progress
@@ -86,6 +90,9 @@ func New(config Config) (*Gateway, error) {
 		configs:  sluicev1.NewConfigServiceClient(config.Conn),
 		clusters: sluicev1.NewClusterServiceClient(config.Conn),
 		stopping: make(chan struct{}),
+	}
+	if config.Schemas != nil {
+		g.schemas = newSchemas(config.Schemas)
 	}
 	native, err := g.native()
 	if err != nil {
@@ -124,18 +131,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // recover answers a request whose handler panicked.
 func (g *Gateway) recover(w *response, r *http.Request) {
 	reason := recover()
-	switch {
-	case reason == nil:
-	case reason == http.ErrAbortHandler:
-		panic(reason)
-	default:
-		g.log.ErrorContext(r.Context(), "a handler panicked", "request_id", callOf(r).id,
-			"panic", reason, "stack", string(debug.Stack()))
-		if w.wrote {
-			panic(http.ErrAbortHandler) // the answer cannot be completed
-		}
-		g.fail(w, r, fault.UnknownServerError)
+	if reason == nil {
+		return
 	}
+	if err, ok := reason.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(reason)
+	}
+	g.log.ErrorContext(r.Context(), "a handler panicked", "request_id", callOf(r).id,
+		"panic", reason, "stack", string(debug.Stack()))
+	if w.wrote {
+		panic(http.ErrAbortHandler) // the answer cannot be completed
+	}
+	g.fail(w, r, fault.UnknownServerError)
 }
 
 // enter counts a request or a stream in, or returns the error of too many.

@@ -48,6 +48,9 @@ func startFront(
 		Conn: broker, Ready: broker.ready, Docs: docs.OpenAPI(), Limits: limits,
 		Logger: log.With("room", "gateway"),
 	}
+	if p.registry != nil {
+		config.Schemas = broker
+	}
 	if p.metrics == nil {
 		config.Metrics = metrics
 	}
