@@ -79,7 +79,7 @@ func BenchmarkProduceBatch(b *testing.B) {
 			b.Fatal(err)
 		}
 		request := &sluicev1.ProduceRequest{
-			Topic: "bench", Partition: pointer(int32(0)), RecordBatch: encoded,
+			Topic: "bench", Partition: new(int32(0)), RecordBatch: encoded,
 		}
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {

@@ -107,8 +107,7 @@ func (p *production) translate(s *scratch) error {
 			record.Timestamp = t.AsTime().UnixMilli()
 		}
 		if err := batch.CheckRecord(record, p.topic.limits); err != nil {
-			var e *batch.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*batch.Error](err); ok {
 				return fault.InvalidRecord.With().At(fmt.Sprintf("records[%d]", i),
 					fmt.Sprintf("its %s is %s, want %s", e.Field, e.Value, e.Want))
 			}

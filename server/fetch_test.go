@@ -58,7 +58,7 @@ func TestFetchIsBoundedByRecordsAndBytes(t *testing.T) {
 			require.Len(t, r.GetRecords(), test.wantCount)
 			assert.EqualValues(t, 200, r.GetHighWatermark())
 			assert.EqualValues(t, 0, r.GetLogStartOffset())
-			assert.EqualValues(t, test.offset+int64(test.wantCount), r.GetNextOffset())
+			assert.Equal(t, test.offset+int64(test.wantCount), r.GetNextOffset())
 			for i, record := range r.GetRecords() {
 				assert.Equal(t, test.wantFirst+int64(i), record.GetOffset())
 			}
@@ -73,7 +73,11 @@ func TestBatchesAreFetchedAsStored(t *testing.T) {
 		f.produce("t", 0, numbered(10)...)
 	}
 	for _, test := range []struct{ offset, maxRecords, wantBatches, wantNext int64 }{
-		{0, 0, 3, 30}, {5, 0, 3, 30}, {10, 0, 2, 30}, {0, 10, 1, 10}, {0, 11, 2, 20},
+		{0, 0, 3, 30},
+		{5, 0, 3, 30},
+		{10, 0, 2, 30},
+		{0, 10, 1, 10},
+		{0, 11, 2, 20},
 		{30, 0, 0, 30},
 	} {
 		r, err := f.log.Fetch(t.Context(), &sluicev1.FetchRequest{
@@ -218,7 +222,7 @@ func TestBadFetches(t *testing.T) {
 	f.create("t", 1)
 	f.produce("t", 0, "a", "b", "c")
 	_, err := f.topics.TrimTopic(t.Context(), &sluicev1.TrimTopicRequest{
-		Topic: "t", Offsets: []*sluicev1.TrimOffset{{BeforeOffset: pointer(int64(1))}},
+		Topic: "t", Offsets: []*sluicev1.TrimOffset{{BeforeOffset: new(int64(1))}},
 	})
 	require.NoError(t, err)
 	type R = sluicev1.FetchRequest
@@ -266,7 +270,7 @@ func TestListOffsets(t *testing.T) {
 	f := begin(t)
 	f.create("t", 1)
 	_, err := f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
-		Topic: "t", Partition: pointer(int32(0)),
+		Topic: "t", Partition: new(int32(0)),
 		RecordBatch: encoded(t, batch.DefaultEncodeOptions(), "a", "b", "c"), // 1000, 1001, 1002
 	})
 	require.NoError(t, err)

@@ -41,7 +41,7 @@ func TestCommittedOffsetsAreKeptOverARestart(t *testing.T) {
 	assert.Empty(t, f.committed("g"), "a group that does not exist has none")
 	r, err := f.groups.CommitOffsets(t.Context(), &sluicev1.CommitOffsetsRequest{
 		Group: "g", Offsets: []*sluicev1.CommittedOffset{
-			{Topic: "b", Offset: 7, Metadata: "note", LeaderEpoch: pointer(int32(0))},
+			{Topic: "b", Offset: 7, Metadata: "note", LeaderEpoch: new(int32(0))},
 			{Topic: "a", Partition: 1, Offset: 3},
 			{Topic: "a", Partition: 0, Offset: 9},
 		},
@@ -150,7 +150,7 @@ func TestBadCommits(t *testing.T) {
 		}, fault.InvalidRequest},
 		"negative epoch": {&sluicev1.CommitOffsetsRequest{
 			Group: "g", Offsets: []*sluicev1.CommittedOffset{{
-				Topic: "t", LeaderEpoch: pointer(int32(-2)),
+				Topic: "t", LeaderEpoch: new(int32(-2)),
 			}},
 		}, fault.InvalidRequest},
 	}

@@ -167,8 +167,6 @@ func soon(t testing.TB) context.Context {
 	return ctx
 }
 
-func pointer[T any](v T) *T { return &v }
-
 // encoded makes a batch of records with values, as a client does.
 func encoded(t testing.TB, o batch.EncodeOptions, values ...string) []byte {
 	t.Helper()

@@ -108,7 +108,8 @@ func TestARequestIDThatIsUnfitIsReplaced(t *testing.T) {
 	}
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", "trace-7"))
 	assert.Equal(t, "trace-7", requestID(ctx))
-	assert.NotEqual(t, requestID(t.Context()), requestID(t.Context()))
+	first, second := requestID(t.Context()), requestID(t.Context())
+	assert.NotEqual(t, first, second)
 }
 
 func TestRequestsBeyondTheLimitAreRefused(t *testing.T) {
@@ -221,8 +222,10 @@ func TestProducerIDsAreNeverGivenTwice(t *testing.T) {
 // TestOnePartitionMayFailAlone: "error: why the record was not written. Set
 // only where other partitions of the request were written".
 func TestOnePartitionMayFailAlone(t *testing.T) {
-	p := &production{topic: &topic{}, request: threeRecords(), now: 7, written: make(chan struct{}),
-		timeout: time.Minute}
+	p := &production{
+		topic: &topic{}, request: threeRecords(), now: 7, written: make(chan struct{}),
+		timeout: time.Minute,
+	}
 	p.topic.Name = "t"
 	p.parts = []part{
 		{partition: 4, records: []int{0, 2}, appended: storage.Appended{BaseOffset: 10}},

@@ -74,15 +74,15 @@ func badProduces() map[string]badRequest {
 		"nothing":        {records(), fault.InvalidRequest, "records: is empty"},
 		"10,001 records": {plain(10_001), fault.InvalidRequest, "10001"},
 		"negative part": {
-			with(plain(1), func(r *R) { r.Partition = pointer(int32(-1)) }),
+			with(plain(1), func(r *R) { r.Partition = new(int32(-1)) }),
 			fault.UnknownPartition, "-1",
 		},
 		"partition beyond": {
-			with(plain(1), func(r *R) { r.Partition = pointer(int32(2)) }),
+			with(plain(1), func(r *R) { r.Partition = new(int32(2)) }),
 			fault.UnknownPartition, "2",
 		},
 		"second record's partition": {
-			records(good(), &sluicev1.ProduceRecord{Partition: pointer(int32(99))}),
+			records(good(), &sluicev1.ProduceRecord{Partition: new(int32(99))}),
 			fault.UnknownPartition, "99",
 		},
 		"2 MiB record": {
@@ -125,40 +125,40 @@ func badProduces() map[string]badRequest {
 			fault.InvalidRequest, "timeout",
 		},
 		"negative expectation": {
-			with(plain(1), func(r *R) { r.ExpectedOffset = pointer(int64(-1)) }),
+			with(plain(1), func(r *R) { r.ExpectedOffset = new(int64(-1)) }),
 			fault.InvalidRequest, "expected_offset",
 		},
 		"an expectation of two partitions": {
 			with(records(
-				&sluicev1.ProduceRecord{Partition: pointer(int32(0))},
-				&sluicev1.ProduceRecord{Partition: pointer(int32(1))},
-			), func(r *R) { r.ExpectedOffset = pointer(int64(0)) }),
+				&sluicev1.ProduceRecord{Partition: new(int32(0))},
+				&sluicev1.ProduceRecord{Partition: new(int32(1))},
+			), func(r *R) { r.ExpectedOffset = new(int64(0)) }),
 			fault.InvalidRequest, "expected_offset",
 		},
 		"an expectation of any partition": {
-			with(plain(1), func(r *R) { r.ExpectedOffset = pointer(int64(0)) }),
+			with(plain(1), func(r *R) { r.ExpectedOffset = new(int64(0)) }),
 			fault.InvalidRequest, "needs partition",
 		},
 		"a producer without epoch": {
-			with(plain(1), func(r *R) { r.ProducerId = pointer(int64(1)) }),
+			with(plain(1), func(r *R) { r.ProducerId = new(int64(1)) }),
 			fault.InvalidRequest, "producer_epoch",
 		},
 		"an epoch of 32768": {
 			with(plain(1), func(r *R) {
-				r.ProducerId, r.BaseSequence = pointer(int64(1)), pointer(int32(0))
-				r.ProducerEpoch = pointer(int32(32768))
+				r.ProducerId, r.BaseSequence = new(int64(1)), new(int32(0))
+				r.ProducerEpoch = new(int32(32768))
 			}), fault.InvalidRequest, "32768",
 		},
 		"a negative sequence": {
 			with(plain(1), func(r *R) {
-				r.ProducerId, r.BaseSequence = pointer(int64(1)), pointer(int32(-1))
-				r.ProducerEpoch = pointer(int32(0))
+				r.ProducerId, r.BaseSequence = new(int64(1)), new(int32(-1))
+				r.ProducerEpoch = new(int32(0))
 			}), fault.InvalidRequest, "base_sequence",
 		},
 		"an unknown producer": {
 			with(plain(1), func(r *R) {
-				r.ProducerId, r.BaseSequence = pointer(int64(1)), pointer(int32(7))
-				r.ProducerEpoch, r.Partition = pointer(int32(0)), pointer(int32(0))
+				r.ProducerId, r.BaseSequence = new(int64(1)), new(int32(7))
+				r.ProducerEpoch, r.Partition = new(int32(0)), new(int32(0))
 			}), fault.UnknownProducerID, "",
 		},
 	}
@@ -241,18 +241,18 @@ func TestBadBatchesAreRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
-				Topic: "t", Partition: pointer(int32(0)), RecordBatch: test.batch,
+				Topic: "t", Partition: new(int32(0)), RecordBatch: test.batch,
 			})
 			refused(t, err, test.want)
 		})
 	}
 	for name, request := range map[string]*sluicev1.ProduceRequest{
 		"and records": {
-			RecordBatch: good(), Partition: pointer(int32(0)), Records: make10(1),
+			RecordBatch: good(), Partition: new(int32(0)), Records: make10(1),
 		},
 		"without partition": {RecordBatch: good()},
 		"with producer": {
-			RecordBatch: good(), Partition: pointer(int32(0)), ProducerId: pointer(int64(1)),
+			RecordBatch: good(), Partition: new(int32(0)), ProducerId: new(int64(1)),
 		},
 	} {
 		request.Topic = "t"

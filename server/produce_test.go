@@ -70,7 +70,7 @@ func TestPartitionsAreChosenAsKafkaDoes(t *testing.T) {
 		})
 	}
 	r.Records = append(r.Records, &sluicev1.ProduceRecord{
-		Key: []byte("key-0"), Partition: pointer(int32(5)),
+		Key: []byte("key-0"), Partition: new(int32(5)),
 	})
 	wrote, err := f.log.Produce(t.Context(), r)
 	require.NoError(t, err)
@@ -85,7 +85,7 @@ func TestPartitionsAreChosenAsKafkaDoes(t *testing.T) {
 		next[want]++
 	}
 	named, err := f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
-		Topic: "t", Partition: pointer(int32(3)),
+		Topic: "t", Partition: new(int32(3)),
 		Records: []*sluicev1.ProduceRecord{{Key: []byte("key-0")}, {}},
 	})
 	require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestCompressionIsTheTopicsOrElseTheProducers(t *testing.T) {
 		})
 		require.NoError(t, err)
 		_, err = f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
-			Topic: topic, Partition: pointer(int32(0)),
+			Topic: topic, Partition: new(int32(0)),
 			RecordBatch: encoded(t, withCodec(batch.Snappy), "c", "d"),
 		})
 		require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestAnEncodedBatchIsStoredAsItCame(t *testing.T) {
 	f.create("t", 2)
 	raw := encoded(t, withCodec(batch.Zstd), "a", "b", "c")
 	wrote, err := f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
-		Topic: "t", Partition: pointer(int32(1)), RecordBatch: raw,
+		Topic: "t", Partition: new(int32(1)), RecordBatch: raw,
 	})
 	require.NoError(t, err)
 	require.Len(t, wrote.GetResults(), 1)
@@ -246,9 +246,9 @@ func TestAnIdempotentProducerMayRetry(t *testing.T) {
 	assert.NotEqual(t, producer.GetProducerId(), other.GetProducerId())
 	request := func(sequence, epoch int32) *sluicev1.ProduceRequest {
 		return &sluicev1.ProduceRequest{
-			Topic: "t", Partition: pointer(int32(1)),
+			Topic: "t", Partition: new(int32(1)),
 			Records:    []*sluicev1.ProduceRecord{{Value: []byte("a")}, {Value: []byte("b")}},
-			ProducerId: pointer(producer.GetProducerId()), ProducerEpoch: &epoch,
+			ProducerId: new(producer.GetProducerId()), ProducerEpoch: &epoch,
 			BaseSequence: &sequence,
 		}
 	}

@@ -26,7 +26,7 @@ func TestAProduceStreamAnswersInOrder(t *testing.T) {
 		go func() {
 			for i := range n {
 				r := &sluicev1.ProduceRequest{
-					Topic: topic, Partition: pointer(int32(i % 2)),
+					Topic: topic, Partition: new(int32(i % 2)),
 					Records: []*sluicev1.ProduceRecord{{Value: fmt.Append(nil, i)}},
 				}
 				if i%100 == 50 {

@@ -162,11 +162,11 @@ func TestTrim(t *testing.T) {
 		})
 	}
 	r, err := trim(&sluicev1.TrimOffset{Partition: 1},
-		&sluicev1.TrimOffset{Partition: 0, BeforeOffset: pointer(int64(4))})
+		&sluicev1.TrimOffset{Partition: 0, BeforeOffset: new(int64(4))})
 	require.NoError(t, err)
 	assert.EqualValues(t, 5, r.GetResults()[0].GetLogStartOffset())
 	assert.EqualValues(t, 4, r.GetResults()[1].GetLogStartOffset())
-	r, err = trim(&sluicev1.TrimOffset{BeforeOffset: pointer(int64(2))})
+	r, err = trim(&sluicev1.TrimOffset{BeforeOffset: new(int64(2))})
 	require.NoError(t, err)
 	assert.EqualValues(t, 4, r.GetResults()[0].GetLogStartOffset(), "a start never goes back")
 	got, err := f.log.Fetch(t.Context(), &sluicev1.FetchRequest{Topic: "t", Offset: 4})
@@ -174,7 +174,7 @@ func TestTrim(t *testing.T) {
 	assert.Len(t, got.GetRecords(), 6)
 	assert.EqualValues(t, 4, got.GetLogStartOffset())
 
-	good := &sluicev1.TrimOffset{BeforeOffset: pointer(int64(9))}
+	good := &sluicev1.TrimOffset{BeforeOffset: new(int64(9))}
 	_, err = trim()
 	refused(t, err, fault.InvalidRequest, "offsets")
 	_, err = trim(good, good)

@@ -246,8 +246,7 @@ func writerField(w *Type, f *Field, position int) (*Field, error) {
 
 // describe returns the text of an error of Compatible for a message.
 func describe(err error) string {
-	var ambiguous *AmbiguousError
-	if errors.As(err, &ambiguous) {
+	if ambiguous, ok := errors.AsType[*AmbiguousError](err); ok {
 		return ambiguous.Error()
 	}
 	return err.Error()

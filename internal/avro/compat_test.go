@@ -30,7 +30,8 @@ func TestCompatibilityIsJavas(t *testing.T) {
 func checkCompat(t *testing.T, r compatRow) {
 	t.Helper()
 	for _, side := range []struct{ text, problem string }{
-		{r.Reader, r.ReaderStrict}, {r.Writer, r.WriterStrict}} {
+		{r.Reader, r.ReaderStrict}, {r.Writer, r.WriterStrict},
+	} {
 		if _, err := Parse(side.text, Options{}); side.problem != "" && err == nil {
 			t.Errorf("%s: strictly parsed; Java says %q", side.text, side.problem)
 		} else if side.problem == "" && err != nil && r.Error == "" {

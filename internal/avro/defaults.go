@@ -1,6 +1,9 @@
 package avro
 
-import "math"
+import (
+	"errors"
+	"math"
+)
 
 // defaultSteps bounds the work of checking the defaults of one text: records
 // whose fields have defaults can make it exponential.
@@ -139,7 +142,7 @@ func (l *look) visit(t *Type) error {
 		}
 		c := checker{steps: &l.p.steps, open: l.open}
 		if !c.fits(f.typ, f.def) || c.unfinished != "" {
-			err := l.p.badDefault(f, c).(*SchemaError)
+			err, _ := errors.AsType[*SchemaError](l.p.badDefault(f, c))
 			err.Problem = "in the record " + t.full + ": " + err.Problem
 			return err
 		}

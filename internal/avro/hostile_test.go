@@ -139,17 +139,24 @@ var pairs = map[string]struct {
 	reader, writer string
 	reasons        int // -1: refused
 }{
-	"5,000 nullable fields gone": {record(repeat(5_000, `{"name":"f#","type":["null","int"]}`)),
-		record(), 5_000},
-	"5,000 nullable fields differ": {nullable(5_000),
-		record(repeat(5_000, `{"name":"f#","type":["null","int"]}`)), 5_000},
+	"5,000 nullable fields gone": {
+		record(repeat(5_000, `{"name":"f#","type":["null","int"]}`)),
+		record(), 5_000,
+	},
+	"5,000 nullable fields differ": {
+		nullable(5_000),
+		record(repeat(5_000, `{"name":"f#","type":["null","int"]}`)), 5_000,
+	},
 	"10,000 symbols differ": {enumOf(repeat(10_000, `"S#"`)), enumOf(repeat(10_000, `"T#"`)), 1},
-	"2^40 reasons": {doubling(40, ``), strings.ReplaceAll(doubling(40, ``), `"int"`, `"string"`),
-		40},
+	"2^40 reasons": {
+		doubling(40, ``), strings.ReplaceAll(doubling(40, ``), `"int"`, `"string"`),
+		40,
+	},
 	"1,000 records by 1,000": {
 		unionOf(1_000, `{"type":"record","name":"R#","fields":[{"name":"f","type":"int"}]}`),
 		unionOf(1_000, `{"type":"record","name":"W#","fields":[{"name":"f","type":"int"}]}`),
-		-1},
+		-1,
+	},
 	"cycles of 53 by 59": {cycle(53), cycle(59), 1},
 }
 

@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -203,7 +204,11 @@ func (d *decoder) fail(format string, args ...any) error {
 // over is fail for a limit that was passed.
 func (d *decoder) over(format string, args ...any) error {
 	err := d.fail(format, args...)
-	err.(*SchemaError).Complex = true
+	func() *SchemaError {
+		target := &SchemaError{}
+		_ = errors.As(err, &target)
+		return target
+	}().Complex = true
 	return err
 }
 

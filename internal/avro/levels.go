@@ -2,6 +2,7 @@ package avro
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -79,7 +80,7 @@ func (v Verdict) Verbose(validateFields bool) []string {
 	if v.Compatible() {
 		return nil
 	}
-	return append(v.Messages[:len(v.Messages):len(v.Messages)], fmt.Sprintf(
+	return append(slices.Clip(v.Messages), fmt.Sprintf(
 		"{validateFields: '%t', compatibility: '%s'}", validateFields, v.Level))
 }
 

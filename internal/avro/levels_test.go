@@ -64,10 +64,14 @@ func TestMessagesAreTheRegistrys(t *testing.T) {
 		old, next string
 		want      []string
 	}{
-		{LevelBackward, old, next, []string{fmt.Sprintf(missing, "new", "old"),
-			"{oldSchemaVersion: 7}", "{oldSchema: '" + old + "'}"}},
-		{LevelForward, next, old, []string{fmt.Sprintf(missing, "old", "new"),
-			"{oldSchemaVersion: 7}", "{oldSchema: '" + next + "'}"}},
+		{LevelBackward, old, next, []string{
+			fmt.Sprintf(missing, "new", "old"),
+			"{oldSchemaVersion: 7}", "{oldSchema: '" + old + "'}",
+		}},
+		{LevelForward, next, old, []string{
+			fmt.Sprintf(missing, "old", "new"),
+			"{oldSchemaVersion: 7}", "{oldSchema: '" + next + "'}",
+		}},
 		{LevelForward, old, next, nil},
 		{LevelNone, `"int"`, `"string"`, nil},
 		// Only the part about the new schema quotes the old one.
@@ -79,7 +83,8 @@ func TestMessagesAreTheRegistrys(t *testing.T) {
 			"{errorType:'TYPE_MISMATCH', description:'The type (path '/') of a field in the new " +
 				"schema does not match with the old schema', additionalInfo:'reader type: STRING " +
 				"not compatible with writer type: INT'}",
-			"{oldSchemaVersion: 7}", `{oldSchema: '"int"'}`}},
+			"{oldSchemaVersion: 7}", `{oldSchema: '"int"'}`,
+		}},
 	} {
 		v := c.level.Check(strict(t, c.next), []Version{{7, strict(t, c.old)}})
 		if !slices.Equal(v.Messages, c.want) {
@@ -95,21 +100,29 @@ func TestMessagesAreTheRegistrys(t *testing.T) {
 
 func TestEveryKindOfReasonHasItsText(t *testing.T) {
 	for _, c := range []struct{ reader, writer, want string }{
-		{`{"type":"fixed","name":"F","size":1}`, `{"type":"fixed","name":"F","size":2}`,
+		{
+			`{"type":"fixed","name":"F","size":1}`, `{"type":"fixed","name":"F","size":2}`,
 			"{errorType:'FIXED_SIZE_MISMATCH', description:'The size of FIXED type field at path " +
 				"'/size' in the new schema does not match with the old schema', " +
-				"additionalInfo:'expected: 2, found: 1'}"},
-		{`{"type":"fixed","name":"F","size":1}`, `{"type":"fixed","name":"a.G","size":1}`,
+				"additionalInfo:'expected: 2, found: 1'}",
+		},
+		{
+			`{"type":"fixed","name":"F","size":1}`, `{"type":"fixed","name":"a.G","size":1}`,
 			"{errorType:'NAME_MISMATCH', description:'The name of the schema has changed (path " +
-				"'/name')', additionalInfo:'expected: a.G'}"},
-		{`{"type":"enum","name":"E","symbols":["A"]}`,
+				"'/name')', additionalInfo:'expected: a.G'}",
+		},
+		{
+			`{"type":"enum","name":"E","symbols":["A"]}`,
 			`{"type":"enum","name":"E","symbols":["C","A","B"]}`,
 			"{errorType:'MISSING_ENUM_SYMBOLS', description:'The new schema is missing enum " +
-				"symbols '[B, C]' at path '/symbols' in the old schema', additionalInfo:'[B, C]'}"},
-		{`["int"]`, `["int","string"]`,
+				"symbols '[B, C]' at path '/symbols' in the old schema', additionalInfo:'[B, C]'}",
+		},
+		{
+			`["int"]`, `["int","string"]`,
 			"{errorType:'MISSING_UNION_BRANCH', description:'The new schema is missing a type " +
 				"inside a union field at path '/1' in the old schema', additionalInfo:'reader " +
-				"union lacking writer type: STRING'}"},
+				"union lacking writer type: STRING'}",
+		},
 	} {
 		v := LevelBackward.Check(strict(t, c.reader), []Version{{0, strict(t, c.writer)}})
 		if len(v.Messages) != 2 || v.Messages[0] != c.want {

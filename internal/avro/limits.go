@@ -56,9 +56,12 @@ func DefaultLimits() Limits {
 func (l Limits) filled() Limits {
 	d := DefaultLimits()
 	for _, p := range []struct{ have, want *int }{
-		{&l.TextBytes, &d.TextBytes}, {&l.ReferenceBytes, &d.ReferenceBytes},
-		{&l.ReferenceCount, &d.ReferenceCount}, {&l.NestingCount, &d.NestingCount},
-		{&l.FieldCount, &d.FieldCount}, {&l.BranchCount, &d.BranchCount},
+		{&l.TextBytes, &d.TextBytes},
+		{&l.ReferenceBytes, &d.ReferenceBytes},
+		{&l.ReferenceCount, &d.ReferenceCount},
+		{&l.NestingCount, &d.NestingCount},
+		{&l.FieldCount, &d.FieldCount},
+		{&l.BranchCount, &d.BranchCount},
 		{&l.SymbolCount, &d.SymbolCount},
 	} {
 		if *p.have <= 0 {

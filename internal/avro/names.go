@@ -1,5 +1,7 @@
 package avro
 
+import "slices"
+
 // finish ends a text: it puts types in the place of forward references, checks
 // defaults again now that the types are known, bounds the nesting, and works
 // out the least width of values.
@@ -45,8 +47,10 @@ func (p *parser) finish(root **Type, known []string) error {
 }
 
 func (p *parser) undefined(t *Type) error {
-	return &SchemaError{Pointer: p.waiting[t],
-		Problem: "the type " + clip(t.awaits) + " is not defined"}
+	return &SchemaError{
+		Pointer: p.waiting[t],
+		Problem: "the type " + clip(t.awaits) + " is not defined",
+	}
 }
 
 // resolve replaces the forward references that t holds.
@@ -180,11 +184,11 @@ func (s *Schema) each(f func(*Type)) {
 		if t.elem != nil {
 			todo = append(todo, t.elem)
 		}
-		for i := len(t.branches) - 1; i >= 0; i-- {
-			todo = append(todo, t.branches[i])
+		for _, v := range slices.Backward(t.branches) {
+			todo = append(todo, v)
 		}
-		for i := len(t.fields) - 1; i >= 0; i-- {
-			todo = append(todo, t.fields[i].typ)
+		for _, v := range slices.Backward(t.fields) {
+			todo = append(todo, v.typ)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -79,8 +80,10 @@ type step struct {
 }
 
 func newParser(mode Mode, limits Limits, table map[string]*Type) *parser {
-	return &parser{mode: mode, limits: limits, table: table, waiting: map[*Type]string{},
-		steps: defaultSteps}
+	return &parser{
+		mode: mode, limits: limits, table: table, waiting: map[*Type]string{},
+		steps: defaultSteps,
+	}
 }
 
 // parse reads one text; known are the types that its canonical text names.
@@ -91,14 +94,26 @@ func (p *parser) parse(text string, known []string) (*Type, *SchemaError) {
 	}
 	tree, err := decodeJSON(text, p.limits.jsonDepth())
 	if err != nil {
-		return nil, err.(*SchemaError)
+		return nil, func() *SchemaError {
+			target := &SchemaError{}
+			_ = errors.As(err, &target)
+			return target
+		}()
 	}
 	root, err := p.schema(tree, "")
 	if err != nil {
-		return nil, err.(*SchemaError)
+		return nil, func() *SchemaError {
+			target := &SchemaError{}
+			_ = errors.As(err, &target)
+			return target
+		}()
 	}
 	if err := p.finish(&root, known); err != nil {
-		return nil, err.(*SchemaError)
+		return nil, func() *SchemaError {
+			target := &SchemaError{}
+			_ = errors.As(err, &target)
+			return target
+		}()
 	}
 	return root, nil
 }
@@ -109,7 +124,8 @@ func (p *parser) fail(format string, args ...any) error {
 
 func (p *parser) over(format string, args ...any) error {
 	return &SchemaError{
-		Pointer: p.pointer(), Problem: fmt.Sprintf(format, args...), Complex: true}
+		Pointer: p.pointer(), Problem: fmt.Sprintf(format, args...), Complex: true,
+	}
 }
 
 var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
@@ -134,11 +150,14 @@ func isPrimitive(name string) bool { return primitives[name] != 0 }
 
 // widths of the primitive types.
 var primitiveWidths = [...]int64{
-	String: 1, Bytes: 1, Int: 1, Long: 1, Float: 4, Double: 8, Boolean: 1, Null: 0}
+	String: 1, Bytes: 1, Int: 1, Long: 1, Float: 4, Double: 8, Boolean: 1, Null: 0,
+}
 
 func primitiveType(kind Kind) *Type {
-	return &Type{definition: blank, kind: kind, full: kindNames[kind],
-		width: primitiveWidths[kind]}
+	return &Type{
+		definition: blank, kind: kind, full: kindNames[kind],
+		width: primitiveWidths[kind],
+	}
 }
 
 // schema reads a schema inside a namespace. The path stands on it, also when
@@ -212,8 +231,10 @@ func (p *parser) union(v *value, space string) (*Type, error) {
 		return nil, p.over("a union of %d branches; at most %d are allowed",
 			len(v.items), p.limits.BranchCount)
 	}
-	t := &Type{definition: blank, kind: Union, full: "union", width: 1,
-		branches: make([]*Type, len(v.items))}
+	t := &Type{
+		definition: blank, kind: Union, full: "union", width: 1,
+		branches: make([]*Type, len(v.items)),
+	}
 	for i := range v.items {
 		p.enterItem(i)
 		branch, err := p.schema(&v.items[i], space)
@@ -267,8 +288,10 @@ func (p *parser) holder(v *value, kind Kind, key, space string) (*Type, error) {
 		return nil, err
 	}
 	p.leave()
-	t := &Type{definition: blank, kind: kind, full: kind.String(), width: 1, elem: elem,
-		props: propsOf(v, typeReserved)}
+	t := &Type{
+		definition: blank, kind: kind, full: kind.String(), width: 1, elem: elem,
+		props: propsOf(v, typeReserved),
+	}
 	p.holders = append(p.holders, t)
 	return t, nil
 }

@@ -21,8 +21,10 @@ func TestSchemaErrorsNameThePlace(t *testing.T) {
 		{`{"type":"array","items":{"type":""}}`, "/items", "is not defined"},
 		{`{"type":"array"}`, "", `an array without "items"`},
 		{`{"type":"map"}`, "", `a map without "values"`},
-		{`{"type":"array","items":["null",{"type":"map","values":7}]}`, "/items/1/values",
-			"a schema is"},
+		{
+			`{"type":"array","items":["null",{"type":"map","values":7}]}`, "/items/1/values",
+			"a schema is",
+		},
 		{`{"type":"record","name":"R"}`, "", `no "fields"`},
 		{`{"type":"record","fields":[]}`, "", `no "name"`},
 		{`{"type":"record","name":"int","fields":[]}`, "", "primitive"},
@@ -36,8 +38,10 @@ func TestSchemaErrorsNameThePlace(t *testing.T) {
 		{record(`{"name":"a","type":"int","order":1}`), "/fields/0/order", `not 1`},
 		{record(`{"name":"a","type":"int","aliases":"b"}`), "/fields/0/aliases", "an array"},
 		{record(`{"name":"a","type":"int","aliases":[1]}`), "/fields/0/aliases/0", "a text"},
-		{record(`{"name":"a","type":"int","default":"x"}`), "/fields/0/default",
-			`the default "x" of the field "a" does not fit "int"`},
+		{
+			record(`{"name":"a","type":"int","default":"x"}`), "/fields/0/default",
+			`the default "x" of the field "a" does not fit "int"`,
+		},
 		{record(`{"name":"a","type":"double","default":"x"}`), "/fields/0/default", "no number"},
 		{`{"type":"enum","name":"E"}`, "", `no "symbols"`},
 		{`{"type":"enum","name":"E","symbols":[1]}`, "/symbols/0", "is a text"},
@@ -52,8 +56,10 @@ func TestSchemaErrorsNameThePlace(t *testing.T) {
 		{`["int",{"type":"record","name":"R","namespace":"a-b","fields":[]}]`, "/1", "namespace"},
 		{`[{"type":"fixed","name":"F","size":1},{"type":"map","values":
 			{"type":"fixed","name":"F","size":2}}]`, "/1/values", "F is defined twice"},
-		{`[{"type":"map","values":["R",{"type":"record","name":"R","fields":[]}]}]`,
-			"/0/values/0", "twice"},
+		{
+			`[{"type":"map","values":["R",{"type":"record","name":"R","fields":[]}]}]`,
+			"/0/values/0", "twice",
+		},
 	} {
 		_, err := Parse(c.schema, Options{})
 		var bad *SchemaError
@@ -96,10 +102,12 @@ func TestJSONIsReadAsJacksonReadsIt(t *testing.T) {
 	} {
 		ok(text, want)
 	}
-	for _, text := range []string{`01`, `+1`, `.5`, `1.`, `1e`, `-`, `NaN`, `tru`, `truer`, `'a'`,
+	for _, text := range []string{
+		`01`, `+1`, `.5`, `1.`, `1e`, `-`, `NaN`, `tru`, `truer`, `'a'`,
 		`"\x"`, `"\u12g4"`, `"\ud83d"`, `"\udc00\ud83d"`, "\"\n\"", `"a`, `[1,]`,
 		`{"a":1,}`, `{a:1}`,
-		`[1 2]`, `{"a" 1}`, `/* no end`, `/ 1`, `1a`, strings.Repeat("1", 1001), "\"\xff\"", ``} {
+		`[1 2]`, `{"a" 1}`, `/* no end`, `/ 1`, `1a`, strings.Repeat("1", 1001), "\"\xff\"", ``,
+	} {
 		if s, err := Parse(`{"type":"int","p":`+text+`}`, Options{Mode: Lenient}); err == nil {
 			t.Errorf("%s: read as %s", text, s.Canonical())
 		}
@@ -116,8 +124,10 @@ func TestDoublesFromText(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "nan", "inf", "infinity", "1_0", "0x1", "--1", "1,5",
-		"1e", "f"} {
+	for _, text := range []string{
+		"", "nan", "inf", "infinity", "1_0", "0x1", "--1", "1,5",
+		"1e", "f",
+	} {
 		if f, ok := javaDouble(text); ok {
 			t.Errorf("%q is %v", text, f)
 		}
@@ -153,19 +163,27 @@ func TestTypesMayBeUsedBeforeTheyAreDefined(t *testing.T) {
 
 func TestNamespaces(t *testing.T) {
 	for _, c := range []struct{ schema, want string }{
-		{`{"type":"fixed","name":"a.F","namespace":"b","size":1}`,
-			`{"type":"fixed","name":"F","namespace":"a","size":1}`},
-		{`{"type":"record","name":"R","namespace":"a","fields":[{"name":"f","type":
+		{
+			`{"type":"fixed","name":"a.F","namespace":"b","size":1}`,
+			`{"type":"fixed","name":"F","namespace":"a","size":1}`,
+		},
+		{
+			`{"type":"record","name":"R","namespace":"a","fields":[{"name":"f","type":
 			{"type":"fixed","name":"F","namespace":"","size":1}},{"name":"g","type":"F"}]}`,
 			`{"type":"record","name":"R","namespace":"a","fields":[{"name":"f","type":` +
-				`{"type":"fixed","name":"F","namespace":"","size":1}},{"name":"g","type":"F"}]}`},
-		{`{"type":"record","name":"a.R","fields":[{"name":"f","type":
+				`{"type":"fixed","name":"F","namespace":"","size":1}},{"name":"g","type":"F"}]}`,
+		},
+		{
+			`{"type":"record","name":"a.R","fields":[{"name":"f","type":
 			{"type":"fixed","name":"int","size":1}},{"name":"g","type":"a.int"}]}`,
 			`{"type":"record","name":"R","namespace":"a","fields":[{"name":"f","type":` +
-				`{"type":"fixed","name":"int","size":1}},{"name":"g","type":"a.int"}]}`},
-		{`{"type":"error","name":"a.E","aliases":["F","b.G"],"doc":"","fields":[]}`,
+				`{"type":"fixed","name":"int","size":1}},{"name":"g","type":"a.int"}]}`,
+		},
+		{
+			`{"type":"error","name":"a.E","aliases":["F","b.G"],"doc":"","fields":[]}`,
 			`{"type":"error","name":"E","namespace":"a","doc":"","fields":[],` +
-				`"aliases":["F","b.G"]}`},
+				`"aliases":["F","b.G"]}`,
+		},
 	} {
 		if got := strict(t, c.schema).Canonical(); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.schema, got, c.want)
@@ -175,21 +193,31 @@ func TestNamespaces(t *testing.T) {
 
 func TestWhatCanonicalTextKeeps(t *testing.T) {
 	for _, c := range []struct{ schema, want, normalized string }{
-		{record(`{"order":"IGNORE","name":"a","type":"int"}`),
+		{
+			record(`{"order":"IGNORE","name":"a","type":"int"}`),
 			record(`{"name":"a","type":"int","order":"ignore"}`),
-			record(`{"name":"a","type":"int","order":"ignore"}`)},
-		{record(`{"name":"a","type":{"type":"int"},"order":"ascending","doc":"","q":[],"b":1}`),
+			record(`{"name":"a","type":"int","order":"ignore"}`),
+		},
+		{
+			record(`{"name":"a","type":{"type":"int"},"order":"ascending","doc":"","q":[],"b":1}`),
 			record(`{"name":"a","type":"int","doc":"","q":[],"b":1}`),
-			record(`{"name":"a","type":"int","doc":"","b":1,"q":[]}`)},
-		{`{"doc":"","type":"fixed","name":"F","size":1}`,
+			record(`{"name":"a","type":"int","doc":"","b":1,"q":[]}`),
+		},
+		{
+			`{"doc":"","type":"fixed","name":"F","size":1}`,
 			`{"type":"fixed","name":"F","doc":"","size":1}`,
-			`{"type":"fixed","name":"F","size":1}`},
-		{`{"type":"enum","symbols":["B","A"],"name":"E","default":"A","aliases":["Z","Y","Z"]}`,
+			`{"type":"fixed","name":"F","size":1}`,
+		},
+		{
+			`{"type":"enum","symbols":["B","A"],"name":"E","default":"A","aliases":["Z","Y","Z"]}`,
 			`{"type":"enum","name":"E","symbols":["B","A"],"default":"A","aliases":["Z","Y"]}`,
-			`{"type":"enum","name":"E","symbols":["B","A"],"default":"A","aliases":["Y","Z"]}`},
-		{`{"type":"map","values":{"type":"array","items":"long","x":1},"doc":"lost"}`,
+			`{"type":"enum","name":"E","symbols":["B","A"],"default":"A","aliases":["Y","Z"]}`,
+		},
+		{
+			`{"type":"map","values":{"type":"array","items":"long","x":1},"doc":"lost"}`,
 			`{"type":"map","values":{"type":"array","items":"long","x":1}}`,
-			`{"type":"map","values":{"type":"array","items":"long","x":1}}`},
+			`{"type":"map","values":{"type":"array","items":"long","x":1}}`,
+		},
 	} {
 		s := strict(t, c.schema)
 		if got := s.Canonical(); got != c.want {
@@ -279,18 +307,24 @@ func TestLogicalTypes(t *testing.T) {
 		{`{"type":"long","logicalType":"date"}`, Logical{}},
 		{`{"type":"int","logicalType":"nope"}`, Logical{}},
 		{`{"type":"int","logicalType":1}`, Logical{}},
-		{`{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`,
-			Logical{"decimal", 4, 2}},
+		{
+			`{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`,
+			Logical{"decimal", 4, 2},
+		},
 		{`{"type":"bytes","logicalType":"decimal","precision":4,"scale":5}`, Logical{}},
 		{`{"type":"bytes","logicalType":"decimal","precision":4.0}`, Logical{}},
 		{`{"type":"bytes","logicalType":"decimal"}`, Logical{}},
-		{`{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4}`,
-			Logical{"decimal", 4, 0}},
+		{
+			`{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4}`,
+			Logical{"decimal", 4, 0},
+		},
 		{`{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":5}`, Logical{}},
 		{`{"type":"fixed","name":"F","size":16,"logicalType":"uuid"}`, Logical{Name: "uuid"}},
 		{`{"type":"fixed","name":"F","size":15,"logicalType":"uuid"}`, Logical{}},
-		{`{"type":"fixed","name":"F","size":12,"logicalType":"duration"}`,
-			Logical{Name: "duration"}},
+		{
+			`{"type":"fixed","name":"F","size":12,"logicalType":"duration"}`,
+			Logical{Name: "duration"},
+		},
 	} {
 		if got := strict(t, c.schema).Root().Logical(); got != c.want {
 			t.Errorf("%s: got %+v", c.schema, got)
@@ -302,9 +336,15 @@ func TestTextsInJavasOrder(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"a", "b", -1}, {"b", "ab", 1}, {"a", "a", 0}, {"a", "ab", -1},
-		{"\U0001F600", "\uFFFD", -1}, {"\U0001F600", "\u1000", 1},
-		{"\U0001F600", "\U0001F601", -1}} {
+	}{
+		{"a", "b", -1},
+		{"b", "ab", 1},
+		{"a", "a", 0},
+		{"a", "ab", -1},
+		{"\U0001F600", "\uFFFD", -1},
+		{"\U0001F600", "\u1000", 1},
+		{"\U0001F600", "\U0001F601", -1},
+	} {
 		if got := compareUTF16(c.a, c.b); (got > 0) != (c.want > 0) || (got < 0) != (c.want < 0) {
 			t.Errorf("%q, %q: %d", c.a, c.b, got)
 		}

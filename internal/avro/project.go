@@ -26,8 +26,10 @@ func Project(writer, reader *Schema, data []byte, l DataLimits) ([]byte, error) 
 	if err := Validate(writer, data, l); err != nil {
 		return nil, err
 	}
-	r := &resolver{source: source{data: data}, values: l.filled().ValueCount / 4, tagged: true,
-		plans: make(map[[2]*Type]*plan), picked: make(map[[2]*Type]*Type)}
+	r := &resolver{
+		source: source{data: data}, values: l.filled().ValueCount / 4, tagged: true,
+		plans: make(map[[2]*Type]*plan), picked: make(map[[2]*Type]*Type),
+	}
 	v, err := r.read(writer.root, reader.root)
 	if err != nil {
 		return nil, err

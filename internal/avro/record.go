@@ -231,14 +231,20 @@ func (p *parser) check(name, what string) error {
 }
 
 var (
-	typeReserved = map[string]bool{"doc": true, "fields": true, "items": true, "name": true,
+	typeReserved = map[string]bool{
+		"doc": true, "fields": true, "items": true, "name": true,
 		"namespace": true, "size": true, "symbols": true, "values": true, "type": true,
-		"aliases": true}
-	enumReserved = map[string]bool{"doc": true, "fields": true, "items": true, "name": true,
+		"aliases": true,
+	}
+	enumReserved = map[string]bool{
+		"doc": true, "fields": true, "items": true, "name": true,
 		"namespace": true, "size": true, "symbols": true, "values": true, "type": true,
-		"aliases": true, "default": true}
-	fieldReserved = map[string]bool{"default": true, "doc": true, "name": true, "order": true,
-		"type": true, "aliases": true}
+		"aliases": true, "default": true,
+	}
+	fieldReserved = map[string]bool{
+		"default": true, "doc": true, "name": true, "order": true,
+		"type": true, "aliases": true,
+	}
 )
 
 // propsOf returns the members that Avro has no meaning for, in order.

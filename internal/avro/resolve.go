@@ -25,8 +25,10 @@ func Decode(writer, reader *Schema, data []byte, l DataLimits) (any, error) {
 	if err := Validate(writer, data, l); err != nil {
 		return nil, err
 	}
-	r := &resolver{source: source{data: data}, values: l.filled().ValueCount / 4,
-		plans: make(map[[2]*Type]*plan), picked: make(map[[2]*Type]*Type)}
+	r := &resolver{
+		source: source{data: data}, values: l.filled().ValueCount / 4,
+		plans: make(map[[2]*Type]*plan), picked: make(map[[2]*Type]*Type),
+	}
 	return r.read(writer.root, reader.root)
 }
 

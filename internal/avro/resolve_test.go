@@ -123,7 +123,7 @@ func TestDefaultsOfEveryType(t *testing.T) {
 	if err != nil || javaText(v) != want {
 		t.Errorf("got %s, %v\nwant %s", javaText(v), err, want)
 	}
-	if z := v.(*RecordValue).Values[6].(float64); !math.IsNaN(z) {
+	if z, ok := recordOf(t, v).Values[6].(float64); !ok || !math.IsNaN(z) {
 		t.Error(z)
 	}
 }
@@ -155,7 +155,7 @@ func TestUnionBranchesByNameThenByShape(t *testing.T) {
 			t.Errorf("%s: %v", c.writer, err)
 			continue
 		}
-		if got := v.(*RecordValue).Type.FullName(); got != c.want {
+		if got := recordOf(t, v).Type.FullName(); got != c.want {
 			t.Errorf("%s is read as %s, want %s", c.writer, got, c.want)
 		}
 	}
@@ -178,4 +178,14 @@ func TestEndlessDefaultsAreRefused(t *testing.T) {
 	if name, ok := reader.Endless(); !ok || name != "R" {
 		t.Error(name, ok)
 	}
+}
+
+// recordOf returns a decoded value that must be a record.
+func recordOf(t *testing.T, v any) *RecordValue {
+	t.Helper()
+	record, ok := v.(*RecordValue)
+	if !ok {
+		t.Fatalf("%T is no record", v)
+	}
+	return record
 }

@@ -63,27 +63,43 @@ func TestInvalidData(t *testing.T) {
 		{"long of 11 bytes", `"long"`, bytes.Repeat([]byte{0xff}, 11), 0, "64 bits"},
 		{"negative length", `"string"`, zigzag(-1), 1, "-1 bytes are announced"},
 		{"long length", `"bytes"`, zigzag(1 << 40), 6, "0 are left"},
-		{"cut fixed", `{"type":"fixed","name":"F","size":1000000000}`, []byte{1}, 0,
-			"at least 1000000000 bytes"},
+		{
+			"cut fixed", `{"type":"fixed","name":"F","size":1000000000}`,
+			[]byte{1},
+			0,
+			"at least 1000000000 bytes",
+		},
 		{"symbol 1 of 1", `{"type":"enum","name":"E","symbols":["A"]}`, zigzag(1), 0, "symbol 1"},
 		{"branch -1", `["null"]`, zigzag(-1), 0, "branch -1"},
 		{"branch of none", `[]`, zigzag(0), 0, "branch 0"},
 		{"2^40 items", `{"type":"array","items":"int"}`, zigzag(1 << 40), 6, "1099511627776 items"},
 		{"2^40 pairs", `{"type":"map","values":"null"}`, zigzag(1 << 40), 6, "1099511627776 items"},
-		{"2^40 nulls", `{"type":"array","items":"null"}`, join(zigzag(1<<40), zigzag(0)), 6,
-			"1000000 items that take no bytes"},
-		{"empty records", `{"type":"array","items":{"type":"record","name":"R","fields":[]}}`,
-			join(zigzag(999_999), zigzag(2), zigzag(0)), 4, "take no bytes"},
+		{
+			"2^40 nulls", `{"type":"array","items":"null"}`, join(zigzag(1<<40), zigzag(0)), 6,
+			"1000000 items that take no bytes",
+		},
+		{
+			"empty records", `{"type":"array","items":{"type":"record","name":"R","fields":[]}}`,
+			join(zigzag(999_999), zigzag(2), zigzag(0)), 4, "take no bytes",
+		},
 		{"least count", `{"type":"array","items":"int"}`, zigzag(math.MinInt64), 0, "no opposite"},
-		{"negative size", `{"type":"array","items":"int"}`, join(zigzag(-1), zigzag(-1)), 2,
-			"block of -1 bytes"},
-		{"long block", `{"type":"array","items":"int"}`, join(zigzag(-1), zigzag(9)), 2,
-			"block of 9 bytes"},
-		{"block too short", `{"type":"array","items":"int"}`,
-			join(zigzag(-2), zigzag(1), []byte{2, 2, 0}), 4, "said that it ends at byte 3"},
+		{
+			"negative size", `{"type":"array","items":"int"}`, join(zigzag(-1), zigzag(-1)), 2,
+			"block of -1 bytes",
+		},
+		{
+			"long block", `{"type":"array","items":"int"}`, join(zigzag(-1), zigzag(9)), 2,
+			"block of 9 bytes",
+		},
+		{
+			"block too short", `{"type":"array","items":"int"}`,
+			join(zigzag(-2), zigzag(1), []byte{2, 2, 0}), 4, "said that it ends at byte 3",
+		},
 		{"no end block", `{"type":"array","items":"int"}`, join(zigzag(1), zigzag(1)), 2, "ends"},
-		{"record in itself", `{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}`,
-			make([]byte, 1000), 0, "at least"},
+		{
+			"record in itself", `{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}`,
+			make([]byte, 1000), 0, "at least",
+		},
 	} {
 		err := Validate(strict(t, c.schema), c.data, DataLimits{})
 		var data *DataError

@@ -116,8 +116,12 @@ func TestHeaderHasWhatWasEncoded(t *testing.T) {
 
 func TestLastSequenceWrapsAfterTheLargestInt32(t *testing.T) {
 	for _, c := range []struct{ base, delta, want int32 }{
-		{0, 0, 0}, {5, 9, 14}, {math.MaxInt32, 0, math.MaxInt32}, {math.MaxInt32, 1, 0},
-		{math.MaxInt32 - 2, 5, 2}, {-1, 9, -1},
+		{0, 0, 0},
+		{5, 9, 14},
+		{math.MaxInt32, 0, math.MaxInt32},
+		{math.MaxInt32, 1, 0},
+		{math.MaxInt32 - 2, 5, 2},
+		{-1, 9, -1},
 	} {
 		h := Header{BaseSequence: c.base, LastOffsetDelta: c.delta}
 		if got := h.LastSequence(); got != c.want {

@@ -232,11 +232,13 @@ func TestCheckHoldsToItsLimits(t *testing.T) {
 			Limits{}, Record{Key: make([]byte, 64<<10+1)}, "key size is 65537, want at most 65536",
 		},
 		"headers": {
-			Limits{}, Record{Headers: make([]RecordHeader, 65)},
+			Limits{},
+			Record{Headers: make([]RecordHeader, 65)},
 			"header count is 65, want at most 64",
 		},
 		"header": {
-			Limits{}, Record{Headers: []RecordHeader{header("abc", 8190)}},
+			Limits{},
+			Record{Headers: []RecordHeader{header("abc", 8190)}},
 			"header size is 8193, want at most 8192 bytes",
 		},
 		"fewer headers": {

@@ -172,7 +172,8 @@ func TestCheckRefusesForgedCompression(t *testing.T) {
 			Zstd, zstdWith(t, data, zstd.WithWindowSize(16<<20)), TooLarge, "zstd window",
 		},
 		"zstd single segment of 4 GiB": {
-			Zstd, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0},
+			Zstd,
+			[]byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0},
 			TooLarge, "zstd window",
 		},
 		"zstd dictionary": {

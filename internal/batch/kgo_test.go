@@ -124,7 +124,7 @@ func (b *broker) respond(req kmsg.Request) (kmsg.Response, error) {
 		node := kmsg.NewMetadataResponseBroker()
 		node.Host, node.Port = "broker", 1
 		topic := kmsg.NewMetadataResponseTopic()
-		topic.Topic = kmsg.StringPtr(oracleTopic)
+		topic.Topic = new(oracleTopic)
 		topic.Partitions = []kmsg.MetadataResponseTopicPartition{
 			{Replicas: []int32{0}, ISR: []int32{0}},
 		}

@@ -1,6 +1,9 @@
 package batch
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Partition returns the partition, of partitionCount, that records with this key go to: the one
 // that Kafka's Java client chooses, the 32-bit murmur2 hash without its sign modulo the count. An
@@ -26,8 +29,8 @@ func murmur2(b []byte) uint32 {
 		k ^= k >> r
 		h = h*m ^ k*m
 	}
-	for i := len(b) - 1; i >= 0; i-- {
-		h ^= uint32(b[i]) << (8 * i)
+	for i, v := range slices.Backward(b) {
+		h ^= uint32(v) << (8 * i)
 	}
 	if len(b) > 0 {
 		h *= m

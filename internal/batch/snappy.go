@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/snappy"
 )
@@ -130,6 +131,6 @@ func unsnapChunks(dst, src []byte) error {
 // unsnapBlock decodes block into dst, which has exactly the size that the block claims. The
 // strict decoder refuses the extensions of S2, which Kafka's other clients cannot read.
 func unsnapBlock(dst, block []byte) error {
-	_, err := snappy.DecodeStrict(dst[:len(dst):len(dst)], block)
+	_, err := snappy.DecodeStrict(slices.Clip(dst), block)
 	return err
 }

@@ -118,14 +118,15 @@ func (e *Error) Error() string {
 	if e.text != "" {
 		return e.text
 	}
-	text := fill(e.Message, e.Metadata)
+	var text strings.Builder
+	text.WriteString(fill(e.Message, e.Metadata))
 	for _, field := range e.Fields {
-		text += ": " + field.Path + ": " + field.Description
+		text.WriteString(": " + field.Path + ": " + field.Description)
 	}
 	if e.detail == "" {
-		return text
+		return text.String()
 	}
-	return text + ": " + e.detail
+	return text.String() + ": " + e.detail
 }
 
 // Is reports whether target is the row that this error is of, or the plain row
@@ -155,8 +156,7 @@ func Of(err error) (e *Error, ok bool) {
 	if errors.As(err, &e) {
 		return e, true
 	}
-	var row *Fault
-	if errors.As(err, &row) {
+	if row, ok := errors.AsType[*Fault](err); ok {
 		return row.With(), true
 	}
 	return nil, false

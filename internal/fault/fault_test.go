@@ -35,9 +35,9 @@ func TestMetadataOfACallerIsBoundedAndEscaped(t *testing.T) {
 
 func TestIsComparesRows(t *testing.T) {
 	err := fmt.Errorf("describing: %w", fault.UnknownPartition.With("topic", "t", "partition", 9))
-	assert.ErrorIs(t, err, fault.UnknownPartition)
-	assert.ErrorIs(t, err, fault.UnknownTopicOrPartition, "the plain row of the same reason")
-	assert.NotErrorIs(t, err, fault.InvalidTopic)
+	require.ErrorIs(t, err, fault.UnknownPartition)
+	require.ErrorIs(t, err, fault.UnknownTopicOrPartition, "the plain row of the same reason")
+	require.NotErrorIs(t, err, fault.InvalidTopic)
 	plain := fault.UnknownTopicOrPartition.With("topic", "t")
 	assert.NotErrorIs(t, plain, fault.UnknownPartition)
 }
@@ -67,7 +67,7 @@ func TestAnErrorSurvivesTheWire(t *testing.T) {
 		}
 		got := fault.From(fault.Status(sent).Err())
 		assert.Same(t, row, got.Fault, row.Reason)
-		assert.EqualError(t, got, sent.Error())
+		require.EqualError(t, got, sent.Error())
 		assert.Equal(t, sent.Fields, got.Fields)
 	}
 }

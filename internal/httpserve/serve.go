@@ -101,8 +101,8 @@ func (l *fairListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
-		if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsLoopback() {
+		host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+		if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() {
 			return conn, nil
 		}
 		if l.enter(host) {

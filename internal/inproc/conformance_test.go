@@ -130,7 +130,7 @@ func TestUnaryCarriesMessagesAndMetadata(t *testing.T) {
 		ctx = metadata.AppendToOutgoingContext(ctx, "many", "1", "MANY", "2",
 			"raw-bin", "\x00\xff", "grpc-status", "x")
 		var header, trailer metadata.MD
-		var finished error = errors.New("not told")
+		finished := errors.New("not told")
 		reply, err := client.UnaryCall(ctx, message(100), grpc.Header(&header),
 			grpc.Trailer(&trailer), grpc.OnFinish(func(err error) { finished = err }))
 		require.NoError(t, err)
@@ -175,7 +175,7 @@ func TestErrorsArriveAsStatuses(t *testing.T) {
 				assert.Equal(t, []string{"2"}, trailer.Get("t"))
 				if name == "with details" {
 					assert.Len(t, status.Convert(err).Details(), 1)
-					assert.ErrorIs(t, fault.From(err), fault.InvalidTopic)
+					require.ErrorIs(t, fault.From(err), fault.InvalidTopic)
 					assert.Equal(t, []string{"1"}, header.Get("h"))
 				}
 			})
@@ -319,8 +319,10 @@ func TestInterceptorsRunInOrder(t *testing.T) {
 		require.NoError(t, err)
 		one, many := testpb.TestService_UnaryCall_FullMethodName,
 			testpb.TestService_StreamingInputCall_FullMethodName
-		assert.Equal(t, []string{"1 " + one, "2 " + one, "3 " + one,
-			"1 " + many, "2 " + many, "3 " + many}, trace)
+		assert.Equal(t, []string{
+			"1 " + one, "2 " + one, "3 " + one,
+			"1 " + many, "2 " + many, "3 " + many,
+		}, trace)
 	})
 }
 
@@ -412,7 +414,7 @@ func TestDuplexStream(t *testing.T) {
 		for {
 			r, err := stream.Recv()
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // the client's end is the stream's
 			}
 			if len(r.GetPayload().GetBody()) == 9 {
 				return status.Error(codes.Aborted, "nine")
@@ -438,7 +440,7 @@ func TestDuplexStream(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, reply.GetPayload().GetBody(), i)
 		}
-		assert.ErrorIs(t, stream.Send(&testpb.StreamingOutputCallRequest{}), io.EOF)
+		require.ErrorIs(t, stream.Send(&testpb.StreamingOutputCallRequest{}), io.EOF)
 
 		stream, err = client.FullDuplexCall(t.Context())
 		require.NoError(t, err)

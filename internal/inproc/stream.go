@@ -2,6 +2,7 @@ package inproc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -199,7 +200,7 @@ func (s *clientStream) RecvMsg(m any) error {
 		s.finish(err)
 		return err
 	}
-	if err == io.EOF && !s.desc.ServerStreams {
+	if errors.Is(err, io.EOF) && !s.desc.ServerStreams {
 		err = status.Error(codes.Internal,
 			"cardinality violation: received no response message from non-server-streaming RPC")
 	}
@@ -238,7 +239,7 @@ func (s *clientStream) next(m any) error {
 
 // finish tells the caller's options of the end, once.
 func (s *clientStream) finish(err error) {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	s.finishOnce.Do(func() { s.options.done(s.transport, err) })

@@ -49,13 +49,11 @@ func (g *Group) Go(name string, fn func(ctx context.Context) error) bool {
 	if g.closed {
 		return false
 	}
-	g.tasks.Add(1)
-	go func() {
-		defer g.tasks.Done()
+	g.tasks.Go(func() {
 		pprof.Do(g.ctx, pprof.Labels("group", g.name, "task", name), func(ctx context.Context) {
 			g.finish(name, fn(ctx))
 		})
-	}()
+	})
 	return true
 }
 

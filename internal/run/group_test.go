@@ -5,8 +5,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/sluicelog/sluice/internal/run"
 	"go.uber.org/goleak"
+
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -2,6 +2,7 @@ package setting
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,8 +112,8 @@ func appendSet(from []Synonym, s *Setting, layer map[string]string, source Sourc
 // appendDefault adds the default of the last synonym that has one, so that the
 // entry names the setting whose default it is.
 func appendDefault(from []Synonym, s *Setting) []Synonym {
-	for i := len(s.Synonyms) - 1; i >= 0; i-- {
-		if row := index[ScopeBroker][s.Synonyms[i]]; row.Default != "" {
+	for _, v := range slices.Backward(s.Synonyms) {
+		if row := index[ScopeBroker][v]; row.Default != "" {
 			return append(from, Synonym{
 				Name: row.Name, Value: row.Default, Source: SourceDefault,
 			})

@@ -137,31 +137,73 @@ func TestRetentionPrecedence(t *testing.T) {
 		source setting.Source
 		from   string
 	}{
-		{"nothing", setting.Layers{}, 168 * time.Hour, setting.SourceDefault,
-			"log.retention.hours"},
-		{"hours", setting.Layers{Static: set("log.retention.hours", "24")}, 24 * time.Hour,
-			setting.SourceStatic, "log.retention.hours"},
-		{"minutes over hours", setting.Layers{Static: map[string]string{
-			"log.retention.hours": "24", "log.retention.minutes": "5"}}, 5 * time.Minute,
-			setting.SourceStatic, "log.retention.minutes"},
-		{"ms over the hours of a nearer layer", setting.Layers{
-			Broker: set("log.retention.hours", "24"), Static: set("log.retention.ms", "9")},
-			9 * time.Millisecond, setting.SourceStatic, "log.retention.ms"},
-		{"broker over cluster", setting.Layers{Broker: set("log.retention.ms", "1"),
-			Cluster: set("log.retention.ms", "2"), Static: set("log.retention.ms", "3")},
-			time.Millisecond, setting.SourceBroker, "log.retention.ms"},
-		{"cluster over static", setting.Layers{Cluster: set("log.retention.ms", "2"),
-			Static: set("log.retention.ms", "3")},
-			2 * time.Millisecond, setting.SourceClusterDefault, "log.retention.ms"},
-		{"topic over all", setting.Layers{Topic: set("retention.ms", "7"),
-			Broker: set("log.retention.ms", "1")},
-			7 * time.Millisecond, setting.SourceTopic, "retention.ms"},
-		{"unlimited hours", setting.Layers{Static: set("log.retention.hours", "-1")},
-			-time.Millisecond, setting.SourceStatic, "log.retention.hours"},
-		{"beyond a duration", setting.Layers{Topic: set("retention.ms", "9223372036854775807")},
-			math.MaxInt64, setting.SourceTopic, "retention.ms"},
-		{"not legal", setting.Layers{Topic: set("retention.ms", "week")}, 168 * time.Hour,
-			setting.SourceDefault, "log.retention.hours"},
+		{
+			"nothing",
+			setting.Layers{},
+			168 * time.Hour, setting.SourceDefault,
+			"log.retention.hours",
+		},
+		{
+			"hours",
+			setting.Layers{Static: set("log.retention.hours", "24")},
+			24 * time.Hour,
+			setting.SourceStatic, "log.retention.hours",
+		},
+		{
+			"minutes over hours",
+			setting.Layers{Static: map[string]string{
+				"log.retention.hours": "24", "log.retention.minutes": "5",
+			}},
+			5 * time.Minute,
+			setting.SourceStatic, "log.retention.minutes",
+		},
+		{
+			"ms over the hours of a nearer layer",
+			setting.Layers{
+				Broker: set("log.retention.hours", "24"), Static: set("log.retention.ms", "9"),
+			},
+			9 * time.Millisecond, setting.SourceStatic, "log.retention.ms",
+		},
+		{
+			"broker over cluster",
+			setting.Layers{
+				Broker:  set("log.retention.ms", "1"),
+				Cluster: set("log.retention.ms", "2"), Static: set("log.retention.ms", "3"),
+			},
+			time.Millisecond, setting.SourceBroker, "log.retention.ms",
+		},
+		{
+			"cluster over static",
+			setting.Layers{
+				Cluster: set("log.retention.ms", "2"),
+				Static:  set("log.retention.ms", "3"),
+			},
+			2 * time.Millisecond, setting.SourceClusterDefault, "log.retention.ms",
+		},
+		{
+			"topic over all",
+			setting.Layers{
+				Topic:  set("retention.ms", "7"),
+				Broker: set("log.retention.ms", "1"),
+			},
+			7 * time.Millisecond, setting.SourceTopic, "retention.ms",
+		},
+		{
+			"unlimited hours",
+			setting.Layers{Static: set("log.retention.hours", "-1")},
+			-time.Millisecond, setting.SourceStatic, "log.retention.hours",
+		},
+		{
+			"beyond a duration",
+			setting.Layers{Topic: set("retention.ms", "9223372036854775807")},
+			math.MaxInt64, setting.SourceTopic, "retention.ms",
+		},
+		{
+			"not legal",
+			setting.Layers{Topic: set("retention.ms", "week")},
+			168 * time.Hour,
+			setting.SourceDefault, "log.retention.hours",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -57,7 +57,7 @@ func (s *Shelf[K, V]) Get(
 		s.mu.Lock()
 		if e, ok := s.entries[key]; ok {
 			s.order.MoveToFront(e)
-			value := e.Value.(*entry[K, V]).value
+			value := entryOf[K, V](e).value
 			s.mu.Unlock()
 			return value, nil
 		}
@@ -114,7 +114,8 @@ func (s *Shelf[K, V]) putLocked(key K, value V, weight int) {
 }
 
 func (s *Shelf[K, V]) dropLocked(e *list.Element) {
-	dropped := s.order.Remove(e).(*entry[K, V])
+	s.order.Remove(e)
+	dropped := entryOf[K, V](e)
 	s.weight -= dropped.weight
 	delete(s.entries, dropped.key)
 }
@@ -133,4 +134,13 @@ func (s *Shelf[K, V]) Count() (count, weight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.entries), s.weight
+}
+
+// entryOf returns the entry that an element of the order holds.
+func entryOf[K comparable, V any](e *list.Element) *entry[K, V] {
+	held, ok := e.Value.(*entry[K, V])
+	if !ok {
+		panic("shelf: the order holds something else than entries")
+	}
+	return held
 }

@@ -20,7 +20,7 @@ import (
 func external(tb testing.TB) string {
 	tb.Helper()
 	walSegment()
-	dir, err := os.MkdirTemp("", "e") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "e") //nolint:usetesting // a socket's path must be short
 	require.NoError(tb, err)
 	tb.Cleanup(func() { assert.NoError(tb, os.RemoveAll(dir)) })
 	socket := filepath.Join(dir, "s")

@@ -67,11 +67,10 @@ func (f *feed) run(ctx context.Context) error {
 	for {
 		err := f.store.watch(ctx, f.snapshot().revision+1, f.seen)
 		for retry := retryMin; ; retry = min(2*retry, retryMax) {
-			var format formatError
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if errors.As(err, &format) {
+			if _, ok := errors.AsType[formatError](err); ok {
 				return err
 			}
 			if !errors.Is(err, rpctypes.ErrCompacted) {

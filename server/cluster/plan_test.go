@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,14 +92,16 @@ func TestPlanCreateRefuses(t *testing.T) {
 			TopicSpec{Name: "t", PartitionCount: -1}, fault.InvalidPartitions, "not -1",
 		},
 		"huge count": {
-			TopicSpec{Name: "t", PartitionCount: math.MaxInt32}, fault.InvalidPartitions,
+			TopicSpec{Name: "t", PartitionCount: math.MaxInt32},
+			fault.InvalidPartitions,
 			"topic.max.partitions",
 		},
 		"too many in all": {
 			TopicSpec{Name: "t", PartitionCount: 10_000}, fault.PolicyViolation, "max.partitions",
 		},
 		"too many replicas": {
-			TopicSpec{Name: "t", ReplicationFactor: 4}, fault.InvalidReplicationFactor,
+			TopicSpec{Name: "t", ReplicationFactor: 4},
+			fault.InvalidReplicationFactor,
 			"3 nodes are available",
 		},
 		"negative replicas": {
@@ -123,11 +126,13 @@ func TestPlanCreateRefuses(t *testing.T) {
 			TopicSpec{Name: "t", Assignment: [][]int32{{}}}, fault.InvalidReplicaAssignment, "",
 		},
 		"assignment to nobody": {
-			TopicSpec{Name: "t", Assignment: [][]int32{{0, 9}}}, fault.InvalidReplicaAssignment,
+			TopicSpec{Name: "t", Assignment: [][]int32{{0, 9}}},
+			fault.InvalidReplicaAssignment,
 			"no available node 9",
 		},
 		"assignment twice": {
-			TopicSpec{Name: "t", Assignment: [][]int32{{2, 2}}}, fault.InvalidReplicaAssignment,
+			TopicSpec{Name: "t", Assignment: [][]int32{{2, 2}}},
+			fault.InvalidReplicaAssignment,
 			"node 2 is there twice",
 		},
 		"assignment and count": {
@@ -227,12 +232,7 @@ func TestPlacementIsEvenAndSpreadOverRacks(t *testing.T) {
 func TestElection(t *testing.T) {
 	live := func(nodes ...int32) func(int32) bool {
 		return func(n int32) bool {
-			for _, node := range nodes {
-				if n == node {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(nodes, n)
 		}
 	}
 	three := []int32{0, 1, 2}
@@ -244,46 +244,72 @@ func TestElection(t *testing.T) {
 		minISR int
 		want   Partition
 	}{
-		{"the only replica leads again, under a new epoch",
+		{
+			"the only replica leads again, under a new epoch",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: []int32{0}, ISR: []int32{0}},
 			0, live(0), 1,
-			Partition{Leader: 0, LeaderEpoch: 5, Replicas: []int32{0}, ISR: []int32{0}}},
-		{"without a successor it leads no more, under a new epoch",
+			Partition{Leader: 0, LeaderEpoch: 5, Replicas: []int32{0}, ISR: []int32{0}},
+		},
+		{
+			"without a successor it leads no more, under a new epoch",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: []int32{0}, ISR: []int32{0}},
 			0, live(), 1,
-			Partition{Leader: NoLeader, LeaderEpoch: 5, Replicas: []int32{0}, ISR: []int32{},
-				ELR: []int32{0}}},
-		{"another in-sync replica takes over",
+			Partition{
+				Leader: NoLeader, LeaderEpoch: 5, Replicas: []int32{0}, ISR: []int32{},
+				ELR: []int32{0},
+			},
+		},
+		{
+			"another in-sync replica takes over",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: three},
 			0, live(0, 1, 2), 2,
-			Partition{Leader: 1, LeaderEpoch: 5, Replicas: three, ISR: []int32{1, 2}}},
-		{"a follower leaves the in-sync set, and the epoch stays",
+			Partition{Leader: 1, LeaderEpoch: 5, Replicas: three, ISR: []int32{1, 2}},
+		},
+		{
+			"a follower leaves the in-sync set, and the epoch stays",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: three},
 			2, live(0, 1, 2), 2,
-			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 1}}},
-		{"below min.insync.replicas it stays eligible (M1)",
+			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 1}},
+		},
+		{
+			"below min.insync.replicas it stays eligible (M1)",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 2}},
 			2, live(0, 2), 2,
-			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
-				ELR: []int32{2}}},
-		{"one that is not in sync changes nothing",
+			Partition{
+				Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
+				ELR: []int32{2},
+			},
+		},
+		{
+			"one that is not in sync changes nothing",
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 1}},
 			2, live(0, 1, 2), 2,
-			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 1}}},
-		{"an eligible one leads when none is in sync (C2)",
+			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: []int32{0, 1}},
+		},
+		{
+			"an eligible one leads when none is in sync (C2)",
 			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ELR: []int32{1, 2}},
 			2, live(2), 1,
-			Partition{Leader: 2, LeaderEpoch: 5, Replicas: three, ISR: []int32{2}}},
-		{"one that was never in sync must not lead",
+			Partition{Leader: 2, LeaderEpoch: 5, Replicas: three, ISR: []int32{2}},
+		},
+		{
+			"one that was never in sync must not lead",
 			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ELR: []int32{1}},
 			2, live(2), 1,
-			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ELR: []int32{1}}},
-		{"an in-sync one that is away goes before an eligible one that is here",
-			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
-				ELR: []int32{1}},
+			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ELR: []int32{1}},
+		},
+		{
+			"an in-sync one that is away goes before an eligible one that is here",
+			Partition{
+				Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
+				ELR: []int32{1},
+			},
 			1, live(1), 2,
-			Partition{Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
-				ELR: []int32{1}}},
+			Partition{
+				Leader: NoLeader, LeaderEpoch: 4, Replicas: three, ISR: []int32{0},
+				ELR: []int32{1},
+			},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"iter"
-	"maps"
 	"time"
 
 	"github.com/sluicelog/sluice/internal/setting"
@@ -127,5 +125,3 @@ type Broker struct {
 	// then the node serves nothing.
 	Admitted bool
 }
-
-func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

@@ -60,8 +60,10 @@ type Config struct {
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{CacheBytes: 64 << 20, CacheCount: 10_000, UnknownTime: 5 * time.Second,
-		AskTime: 5 * time.Second}
+	return Config{
+		CacheBytes: 64 << 20, CacheCount: 10_000, UnknownTime: 5 * time.Second,
+		AskTime: 5 * time.Second,
+	}
 }
 
 // Validate refuses a configuration that bounds nothing.
@@ -94,8 +96,10 @@ func New(source Source, config Config) (*Checker, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Checker{source: source, config: config,
-		known: shelf.New[int32, known](config.CacheCount, config.CacheBytes)}, nil
+	return &Checker{
+		source: source, config: config,
+		known: shelf.New[int32, known](config.CacheCount, config.CacheBytes),
+	}, nil
 }
 
 // Check checks records by a topic's rules. It returns nil if all are right, and

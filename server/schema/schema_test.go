@@ -112,7 +112,9 @@ func TestRulesSayWhatIsChecked(t *testing.T) {
 		rules Rules
 		want  string
 	}{
-		{Rules{}, "0000"}, {Rules{Key: true}, "0100"}, {Rules{Value: true}, "0010"},
+		{Rules{}, "0000"},
+		{Rules{Key: true}, "0100"},
+		{Rules{Value: true}, "0010"},
 		{Rules{Key: true, Value: true}, "0110"},
 	} {
 		failed := c.Check(t.Context(), row.rules, records)
@@ -166,8 +168,11 @@ func TestAnIDThatIsNewIsSeenSoon(t *testing.T) {
 func TestARegistryThatIsAwayIsNotTheRecordsFault(t *testing.T) {
 	f := &fake{down: errors.New("connection refused")}
 	c := newChecker(t, f)
-	records := []Record{{Value: []byte{0, 0, 0, 0, 1, 2}}, {Value: []byte{0, 0, 0, 0, 2, 2}},
-		{Value: []byte{9}}}
+	records := []Record{
+		{Value: []byte{0, 0, 0, 0, 1, 2}},
+		{Value: []byte{0, 0, 0, 0, 2, 2}},
+		{Value: []byte{9}},
+	}
 	failed := c.Check(t.Context(), Rules{Value: true}, records)
 	if len(failed) != 3 || !errors.Is(failed[0], fault.BrokerNotAvailable) ||
 		!errors.Is(failed[1], fault.BrokerNotAvailable) ||

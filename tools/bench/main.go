@@ -25,7 +25,9 @@ const batchBytes = 256 << 10
 
 // sizes are the record sizes, in bytes, and how many records of each make a
 // measurement of about the same number of bytes.
-var sizes = []struct{ recordBytes, count int }{{100, 200_000}, {1 << 10, 40_000}, {10 << 10, 5_000}}
+var sizes = []struct{ recordBytes, count int }{
+	{100, 200_000}, {1 << 10, 40_000}, {10 << 10, 5_000},
+}
 
 func main() {
 	binary := flag.String("bin", "bin/sluice", "the sluice `binary`")
@@ -64,8 +66,8 @@ func bench(ctx context.Context, binary string, rounds int) error {
 		{"fetch, gRPC", n.fetchGRPC},
 		{"fetch, HTTP", n.fetchHTTP},
 	}
-	fmt.Fprintf(os.Stdout, "| record | way | records/s, median (lowest to highest) | MB/s | of the file |\n"+
-		"|---|---|---|---|---|\n")
+	fmt.Fprint(os.Stdout, "| record | way | records/s, median (lowest to highest) | MB/s "+
+		"| of the file |\n|---|---|---|---|---|\n")
 	for _, size := range sizes {
 		if err := n.createTopic(ctx, topicName(size.recordBytes)); err != nil {
 			return err

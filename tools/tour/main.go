@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -58,8 +59,8 @@ func tour(ctx context.Context, path string) (err error) {
 	defer func() { err = errors.Join(err, shell.close()) }()
 	var running []*process
 	defer func() {
-		for i := len(running) - 1; i >= 0; i-- {
-			err = errors.Join(err, running[i].stop())
+		for _, r := range slices.Backward(running) {
+			err = errors.Join(err, r.stop())
 		}
 	}()
 	commands, compared := 0, 0
