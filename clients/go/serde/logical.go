@@ -130,11 +130,7 @@ func (c clock) count(t time.Time) (int64, bool) {
 
 // time returns the time of a count, in UTC.
 func (c clock) time(i int64) time.Time {
-	seconds, rest := i/c.perSecond, i%c.perSecond
-	if rest < 0 {
-		seconds, rest = seconds-1, rest+c.perSecond
-	}
-	return time.Unix(seconds, rest*(1e9/c.perSecond)).UTC()
+	return time.Unix(i/c.perSecond, i%c.perSecond*(1e9/c.perSecond)).UTC()
 }
 
 // span returns the time of day of a count.
