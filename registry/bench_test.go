@@ -75,7 +75,8 @@ func BenchmarkRegisterNew(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := int(next.Add(1))
-			if code := g.post(fmt.Sprintf("/subjects/s%d/versions", i), posting(wide(i))); code != 200 {
+			path := fmt.Sprintf("/subjects/s%d/versions", i)
+			if code := g.post(path, posting(wide(i))); code != http.StatusOK {
 				b.Error(code)
 			}
 		}

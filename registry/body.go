@@ -122,7 +122,8 @@ func valueField(to any) field {
 		}
 		var wrong *json.UnmarshalTypeError
 		if err = json.Unmarshal(raw, to); errors.As(err, &wrong) {
-			return fmt.Errorf("%s at %q where %s is expected", wrong.Value, wrong.Field, wrong.Type.Kind())
+			return fmt.Errorf("%s at %q where %s is expected", wrong.Value, wrong.Field,
+				wrong.Type.Kind())
 		}
 		return err
 	}

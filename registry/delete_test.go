@@ -146,6 +146,6 @@ func TestReferencesWithinAContext(t *testing.T) {
 	g.ok("POST", "/contexts/c/subjects/ref/versions", posting(recordA), `{"id":1}`)
 	g.ok("POST", "/subjects/:.c:use/versions", posting(usesR, reference("R", "ref", 1)), `{"id":2}`)
 	g.ok("GET", "/contexts/c/subjects/ref/versions/1/referencedby", "", `[2]`)
-	body := g.call("GET", "/subjects/:.c:use/versions/1?referenceFormat=qualified", "").Body.String()
-	assert.Contains(t, body, `"subject":":.c:ref"`)
+	w := g.call("GET", "/subjects/:.c:use/versions/1?referenceFormat=qualified", "")
+	assert.Contains(t, w.Body.String(), `"subject":":.c:ref"`)
 }

@@ -123,7 +123,9 @@ func (s *service) ListVersions(
 			}
 			page, next, err := pageOf(q, all,
 				func(v ledger.Registered) string { return keyOfNumber(v.Version) },
-				func(v ledger.Registered, last string) int { return compareNumber(v.Version, last) })
+				func(v ledger.Registered, last string) int {
+					return compareNumber(v.Version, last)
+				})
 			answer := &registryv1.ListVersionsResponse{NextPageToken: next}
 			for _, v := range page {
 				answer.Versions = append(answer.Versions, bareVersion(subject, v))
@@ -203,7 +205,7 @@ func (s *service) listSchemas(
 	_, last, _ := strings.Cut(string(after), " ")
 	l := listing{deleted: q.GetIncludeDeleted(), latestOnly: q.GetLatestOnly(),
 		ruleType: q.GetRuleType()}
-	answer, bytes := &registryv1.ListSchemasResponse{}, 0
+	answer, bytes, previous := &registryv1.ListSchemasResponse{}, 0, ""
 	for _, name := range state.Names(q.GetSubjectPrefix()) {
 		if len(after) > 0 && name < last {
 			continue
@@ -214,11 +216,10 @@ func (s *service) listSchemas(
 				continue
 			}
 			if n := len(answer.Versions); n == size || n > 0 && bytes > schemasBytesMax {
-				from := answer.Versions[n-1]
-				answer.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(keyOfUse(
-					ledger.Use{Subject: from.GetSubject(), Version: ledger.Version(from.GetVersion())})))
+				answer.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(previous))
 				return answer, nil
 			}
+			previous = keyOfUse(use)
 			bytes += len(v.Content.Text)
 			answer.Versions = append(answer.Versions,
 				versionMessage(ledger.Answer{Subject: name, Registered: v}))

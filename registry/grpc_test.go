@@ -90,7 +90,9 @@ func TestTheTwinDeletesAndSets(t *testing.T) {
 	g := fresh(t)
 	c, ctx := g.twin(), t.Context()
 	g.ok("POST", "/subjects/s/versions", posting(recordA), `{"id":1}`)
-	level := &registryv1.Config{CompatibilityLevel: registryv1.CompatibilityLevel_COMPATIBILITY_LEVEL_FULL}
+	level := &registryv1.Config{
+		CompatibilityLevel: registryv1.CompatibilityLevel_COMPATIBILITY_LEVEL_FULL,
+	}
 	set, err := c.UpdateConfig(ctx, &registryv1.UpdateConfigRequest{Subject: "s", Config: level})
 	require.NoError(t, err)
 	assert.Equal(t, level.GetCompatibilityLevel(), set.GetConfig().GetCompatibilityLevel())
@@ -138,13 +140,17 @@ func TestTheTwinPagesItsLists(t *testing.T) {
 	g.ok("POST", "/subjects/s0/versions", posting(`"long"`), `{"id":2}`)
 	var subjects, uses, schemas []string
 	for token, first := "", true; first || token != ""; first = false {
-		page, err := c.ListSubjects(ctx, &registryv1.ListSubjectsRequest{PageSize: 3, PageToken: token})
+		page, err := c.ListSubjects(ctx, &registryv1.ListSubjectsRequest{
+			PageSize: 3, PageToken: token,
+		})
 		require.NoError(t, err)
 		subjects, token = append(subjects, page.GetSubjects()...), page.GetNextPageToken()
 	}
 	assert.Equal(t, want, subjects)
 	for token, first := "", true; first || token != ""; first = false {
-		page, err := c.ListUses(ctx, &registryv1.ListUsesRequest{Id: 1, PageSize: 2, PageToken: token})
+		page, err := c.ListUses(ctx, &registryv1.ListUsesRequest{
+			Id: 1, PageSize: 2, PageToken: token,
+		})
 		require.NoError(t, err)
 		for _, v := range page.GetVersions() {
 			uses = append(uses, v.GetSubject())
@@ -153,7 +159,9 @@ func TestTheTwinPagesItsLists(t *testing.T) {
 	}
 	assert.Equal(t, want, uses)
 	for token, first := "", true; first || token != ""; first = false {
-		page, err := c.ListSchemas(ctx, &registryv1.ListSchemasRequest{PageSize: 3, PageToken: token})
+		page, err := c.ListSchemas(ctx, &registryv1.ListSchemasRequest{
+			PageSize: 3, PageToken: token,
+		})
 		require.NoError(t, err)
 		for _, v := range page.GetVersions() {
 			schemas = append(schemas, fmt.Sprint(v.GetSubject(), v.GetVersion()))
@@ -161,7 +169,9 @@ func TestTheTwinPagesItsLists(t *testing.T) {
 		token = page.GetNextPageToken()
 	}
 	assert.Equal(t, []string{"s01", "s02", "s11", "s21", "s31", "s41", "s51", "s61"}, schemas)
-	versions, err := c.ListVersions(ctx, &registryv1.ListVersionsRequest{Subject: "s0", PageSize: 1})
+	versions, err := c.ListVersions(ctx, &registryv1.ListVersionsRequest{
+		Subject: "s0", PageSize: 1,
+	})
 	require.NoError(t, err)
 	assert.NotEmpty(t, versions.GetNextPageToken())
 	_, err = c.ListContexts(ctx, &registryv1.ListContextsRequest{PageSize: -1})

@@ -20,7 +20,8 @@ func registrationOf(
 	}
 	for _, ref := range m.GetReferences() {
 		r.References = append(r.References, ledger.Reference{
-			Name: ref.GetName(), Subject: ref.GetSubject(), Version: ledger.Version(ref.GetVersion()),
+			Name: ref.GetName(), Subject: ref.GetSubject(),
+			Version: ledger.Version(ref.GetVersion()),
 		})
 	}
 	return r

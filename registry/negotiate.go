@@ -100,7 +100,8 @@ func qualityOf(parameters string) float64 {
 		if !strings.EqualFold(strings.TrimSpace(key), "q") {
 			continue
 		}
-		if q, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil && q >= 0 && q <= 1 {
+		q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err == nil && q >= 0 && q <= 1 {
 			return q
 		}
 	}

@@ -121,7 +121,8 @@ func TestTransitiveLevelsLookAtAllVersions(t *testing.T) {
 	g.ok("POST", "/compatibility/subjects/s/versions?verbose=true", posting(bare),
 		`{"is_compatible":false,"messages":["{errorType:'READER_FIELD_MISSING_DEFAULT_VALUE', `+
 			`description:'The field 'b' at path '/fields/1' in the new schema has no default `+
-			`value and is missing in the old schema', additionalInfo:'b'}","{oldSchemaVersion: 1}",`+
+			`value and is missing in the old schema', additionalInfo:'b'}",`+
+			`"{oldSchemaVersion: 1}",`+
 			`"{oldSchema: '`+strings.ReplaceAll(recordA, `"`, `\"`)+`'}",`+
 			`"{validateFields: 'false', compatibility: 'BACKWARD_TRANSITIVE'}"]}`)
 }
@@ -183,13 +184,12 @@ func TestInvalidSchemas(t *testing.T) {
 		"unknown type":    `{"type":"foo"}`,
 		"bad name":        `{"type":"record","name":"../../x","fields":[]}`,
 		"control in name": `{"type":"record","name":"a\u0007","fields":[]}`,
-		"doubled field":   `{"type":"record","name":"R","fields":[` + fields[0] + `,` + fields[0] + `]}`,
-		"bad default":     `{"type":"record","name":"R","fields":[{"name":"a","type":"int","default":"x"}]}`,
+		"doubled field":   record(fields[0] + `,` + fields[0]),
+		"bad default":     record(`{"name":"a","type":"int","default":"x"}`),
 		"endless":         `{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}`,
 		"deep":            deep,
 		"deeper":          strings.Repeat("[", 10_000),
-		"many fields": `{"type":"record","name":"R","fields":[` + strings.Join(fields[:20_000], ",") +
-			`]}`,
+		"many fields":     record(strings.Join(fields[:20_000], ",")),
 		"1 MiB and more": `{"type":"record","name":"R","doc":"` + strings.Repeat("x", 1<<20) +
 			`","fields":[]}`,
 	}
@@ -214,7 +214,8 @@ func TestInvalidSchemas(t *testing.T) {
 	g.refuse("POST", "/subjects/s/versions", `{}`, 42201, "Empty schema")
 	g.refuse("POST", "/subjects/s/versions", `{"schema":null}`, 42201, "Empty schema")
 	g.refuse("POST", "/subjects/s/versions",
-		posting(`x`, map[string]any{"schemaType": "PROTOBUF"}), 42201, "Invalid schema type PROTOBUF")
+		posting(`x`, map[string]any{"schemaType": "PROTOBUF"}), 42201,
+		"Invalid schema type PROTOBUF")
 	large := `{"schema":"` + strings.Repeat("x", 10<<20) + `"}`
 	g.refuse("POST", "/subjects/s/versions", large, 42201,
 		"Invalid schema of type AVRO, details: the request has more than 4194304 bytes")
@@ -248,7 +249,8 @@ func TestSubjectNames(t *testing.T) {
 	} {
 		g.refuse("POST", "/subjects/"+path+"/versions", posting(`"int"`), 42208,
 			"The specified subject '"+shown+"' is not a valid.")
-		g.refuse("GET", "/subjects/"+path+"/versions/1", "", 40401, "Subject '"+shown+"' not found.")
+		g.refuse("GET", "/subjects/"+path+"/versions/1", "", 40401,
+			"Subject '"+shown+"' not found.")
 	}
 }
 
@@ -274,7 +276,8 @@ func TestVersionsOfThePath(t *testing.T) {
 func TestMetadataAndRulesBelongToTheSchema(t *testing.T) {
 	g := fresh(t)
 	meta := map[string]any{"metadata": map[string]any{
-		"properties": map[string]string{"owner": "me"}, "tags": map[string]any{"R.a": []string{"B", "A"}},
+		"properties": map[string]string{"owner": "me"},
+		"tags":       map[string]any{"R.a": []string{"B", "A"}},
 	}}
 	rules := map[string]any{"ruleSet": map[string]any{"domainRules": []any{
 		map[string]any{"name": "r", "type": "CEL", "expr": "true"},
@@ -292,7 +295,8 @@ func TestMetadataAndRulesBelongToTheSchema(t *testing.T) {
 	assert.Contains(t, g.call("GET", "/schemas/ids/4", "").Body.String(), stored,
 		"a version takes what it doesn't say from the one before")
 	g.ok("POST", "/subjects/s/versions", posting(recordAB), `{"id":4}`)
-	assert.Contains(t, g.call("POST", "/subjects/s", posting(recordAB)).Body.String(), `"version":4`)
+	w := g.call("POST", "/subjects/s", posting(recordAB))
+	assert.Contains(t, w.Body.String(), `"version":4`)
 	assert.Contains(t, g.call("GET", "/subjects/s/metadata?key=owner&value=me", "").Body.String(),
 		`"version":4`)
 	g.refuse("GET", "/subjects/s/metadata?key=owner&value=you", "", 40403, "Schema not found")
@@ -304,7 +308,9 @@ func TestMetadataAndRulesBelongToTheSchema(t *testing.T) {
 
 func TestCompatibilityGroups(t *testing.T) {
 	group := func(n string) map[string]any {
-		return map[string]any{"metadata": map[string]any{"properties": map[string]string{"major": n}}}
+		return map[string]any{"metadata": map[string]any{
+			"properties": map[string]string{"major": n},
+		}}
 	}
 	g := fresh(t)
 	g.ok("PUT", "/config/s", `{"compatibilityGroup":"major"}`, `{"compatibilityGroup":"major"}`)
@@ -313,4 +319,9 @@ func TestCompatibilityGroups(t *testing.T) {
 	g.ok("POST", "/subjects/s/versions", posting(recordAB, group("1")), `{"id":3}`)
 	w := g.call("POST", "/subjects/s/versions", posting(`"int"`, group("1")))
 	assert.Equal(t, http.StatusConflict, w.Code)
+}
+
+// record returns a schema with fields.
+func record(fields string) string {
+	return `{"type":"record","name":"R","fields":[` + fields + `]}`
 }

@@ -14,14 +14,16 @@ import (
 func TestMediaTypesOfAnswers(t *testing.T) {
 	g := fresh(t)
 	const v1, plain = "application/vnd.schemaregistry.v1+json", "application/json"
+	const untagged = "application/vnd.schemaregistry+json"
 	for accept, want := range map[string]string{
 		"": v1, "*/*": v1, "application/*": v1, v1: v1, plain: plain,
-		"application/vnd.schemaregistry+json":                          "application/vnd.schemaregistry+json",
-		"application/json, text/plain;q=0.1":                           plain,
+		untagged:                             untagged,
+		"application/json, text/plain;q=0.1": plain,
 		v1 + ", application/vnd.schemaregistry+json, application/json": v1,
-		"application/json, */*":                                        v1,
-		"application/json;q=1, " + v1 + ";q=0.1":                       plain,
-		"text/html":                                                    "", "application/octet-stream": "", "text/*, " + v1 + ";q=0": "",
+		"application/json, */*":                  v1,
+		"application/json;q=1, " + v1 + ";q=0.1": plain,
+		"text/html":                              "", "application/octet-stream": "",
+		"text/*, " + v1 + ";q=0": "",
 	} {
 		w := g.call("GET", "/subjects", "", "Accept", accept)
 		if want == "" {

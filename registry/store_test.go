@@ -253,9 +253,9 @@ func TestRecordsThatMeanNothingAreLeftOut(t *testing.T) {
 	for _, r := range [][2]string{
 		{`x`, `y`}, {`{}`, `{}`}, {`{"keytype":"WHAT","magic":0}`, `{}`}, {`null`, `null`},
 		{`{"keytype":"NOOP","magic":0}`, ``},
-		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":1,"schema":"\"long\""}`},
-		{`{"keytype":"SCHEMA","subject":"t","version":0,"magic":1}`, `{"id":2,"schema":"\"long\""}`},
-		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":0,"schema":"\"long\""}`},
+		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":1,"schema":"null"}`},
+		{`{"keytype":"SCHEMA","subject":"t","version":0,"magic":1}`, `{"id":2,"schema":"null"}`},
+		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":0,"schema":"null"}`},
 		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":2`},
 		{`{"keytype":"MODE","subject":"t","magic":0}`, `{"mode":"X"}`},
 	} {

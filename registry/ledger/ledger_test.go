@@ -66,7 +66,8 @@ func TestNames(t *testing.T) {
 
 func TestVersionsAsText(t *testing.T) {
 	for text, want := range map[string]Version{
-		"1": 1, " 7 ": 7, "2147483647": VersionMax, "latest": Latest, " Latest": Latest, "-1": Latest,
+		"1": 1, " 7 ": 7, "2147483647": VersionMax, "latest": Latest, " Latest": Latest,
+		"-1": Latest,
 	} {
 		got, err := ParseVersion(text)
 		require.NoError(t, err)
@@ -94,8 +95,8 @@ func TestGUIDs(t *testing.T) {
 // version) ‖ 0x01+metadata ‖ 0x01+ruleSet)".
 func TestIdentity(t *testing.T) {
 	refs := []Reference{{"n", "s", 258}}
-	meta := &Metadata{Tags: map[string][]string{"p": {"T"}}, Properties: map[string]string{"k": "v"},
-		Sensitive: []string{"k"}}
+	meta := &Metadata{Tags: map[string][]string{"p": {"T"}},
+		Properties: map[string]string{"k": "v"}, Sensitive: []string{"k"}}
 	rules := &RuleSet{DomainRules: []Rule{{Name: "r", Kind: "TRANSFORM", Mode: "WRITE", Type: "CEL",
 		Params: map[string]string{"a": "b"}, Disabled: true}}}
 	want := NewContent("xns\x00\x00\x01\x02\x01pTkvk\x01rTRANSFORMWRITECELab\x01", nil, nil, nil)
@@ -122,7 +123,8 @@ func TestRecordsComeBack(t *testing.T) {
 		&Metadata{Properties: map[string]string{"a": "b"}}, &RuleSet{EnableAt: "now"})
 	for _, c := range []Change{
 		{Kind: SchemaChange, Subject: "s", Version: 3, ID: 4, Content: content},
-		{Kind: SchemaChange, Subject: ":.c:a/b", Version: 1, ID: 1, Content: content, Deleted: true},
+		{Kind: SchemaChange, Subject: ":.c:a/b", Version: 1, ID: 1, Content: content,
+			Deleted: true},
 		{Kind: SchemaChange, Subject: "", Version: 1, Removed: true},
 		{Kind: ConfigChange, Config: Config{CompatibilityLevel: "FULL", Normalize: &yes}},
 		{Kind: ConfigChange, Subject: "s", Removed: true},
@@ -255,7 +257,9 @@ func TestAReferenceBomb(t *testing.T) {
 			Subject: fmt.Sprintf("s%d", i), ID: NoID,
 			Text: fmt.Sprintf(`{"type":"record","name":"R%d","fields":[{"name":"r","type":"R%d"}]}`,
 				i, i-1),
-			References: []Reference{{fmt.Sprintf("a%d", i), below, 1}, {fmt.Sprintf("b%d", i), below, 1}},
+			References: []Reference{
+				{fmt.Sprintf("a%d", i), below, 1}, {fmt.Sprintf("b%d", i), below, 1},
+			},
 		})
 		w.do(changes, err)
 	}

@@ -102,7 +102,8 @@ func checkRules(rules []Rule, modes []string, wrongMode string) error {
 		case !ruleName(rule.Name):
 			return InvalidRuleSet.With("Illegal character in rule name: " + visible(rule.Name))
 		case seen[rule.Name]:
-			return InvalidRuleSet.With(fmt.Sprintf("Found rule with duplicate name '%s'", rule.Name))
+			return InvalidRuleSet.With(
+				fmt.Sprintf("Found rule with duplicate name '%s'", rule.Name))
 		case rule.Type == "":
 			return InvalidRuleSet.With("Missing rule type")
 		case !slices.Contains(modes, rule.Mode):
