@@ -145,15 +145,16 @@ func TestAHugeBodyIsRefusedWithoutReadingIt(t *testing.T) {
 func TestTooManyAtOnceIs429(t *testing.T) {
 	f := newFront(t, func(c *gateway.Config) { c.Limits.RequestCountMax = 1 })
 	finished := f.later(t, "/v1/topics/orders/partitions/0/records?max_wait=30s")
-	require.Eventually(t, func() bool {
-		answer := f.do(t, http.MethodGet, "/v1/topics", "")
-		return answer.status == http.StatusTooManyRequests &&
-			answer.header.Get("Retry-After") == "1" &&
-			strings.Contains(answer.body, "Limits.RequestCountMax")
-	}, 10*time.Second, time.Millisecond)
+	<-f.fetching
+	answer := f.do(t, http.MethodGet, "/v1/topics", "")
+	assert.Equal(t, http.StatusTooManyRequests, answer.status)
+	assert.Equal(t, "1", answer.header.Get("Retry-After"))
+	assert.Contains(t, answer.body, "Limits.RequestCountMax")
 	f.append("orders", 0, "x")
 	assert.Equal(t, http.StatusOK, (<-finished).status)
-	assert.Equal(t, http.StatusOK, f.do(t, http.MethodGet, "/v1/topics", "").status)
+	require.Eventually(t, func() bool {
+		return f.do(t, http.MethodGet, "/v1/topics", "").status == http.StatusOK
+	}, 10*time.Second, time.Millisecond, "the place is free once its request is done")
 }
 
 func TestBodiesInProgressAreBounded(t *testing.T) {
@@ -175,13 +176,15 @@ func TestBodiesInProgressAreBounded(t *testing.T) {
 	_, err := feed.Write(bytes.Repeat([]byte(" "), 900<<10))
 	require.NoError(t, err)
 	body := `{"topic":"a"` + strings.Repeat(" ", 900<<10) + `}`
-	require.Eventually(t, func() bool {
-		return f.do(t, http.MethodPost, "/v1/topics", body).status == 429
-	}, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.gateway.BodyBytes() == 900<<10 },
+		10*time.Second, time.Millisecond)
+	assert.Equal(t, 429, f.do(t, http.MethodPost, "/v1/topics", body).status)
 	_, err = feed.Write([]byte(`{"topic":"b"}`))
 	require.NoError(t, err)
 	require.NoError(t, feed.Close())
 	assert.Equal(t, http.StatusOK, (<-first).status)
+	require.Eventually(t, func() bool { return f.gateway.BodyBytes() == 0 },
+		10*time.Second, time.Millisecond)
 	assert.Equal(t, http.StatusOK, f.do(t, http.MethodPost, "/v1/topics", body).status)
 }
 

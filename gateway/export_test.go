@@ -7,3 +7,6 @@ func (g *Gateway) Routes() (routes [][2]string) {
 	}
 	return routes
 }
+
+// BodyBytes returns what is held of the bodies of requests in progress.
+func (g *Gateway) BodyBytes() int64 { return g.bodyBytes.Load() }
