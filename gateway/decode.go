@@ -200,7 +200,8 @@ var nativeRecords = recordShape{
 	datum:     (*recordReader).base64,
 }
 
-// recordReader reads records. What is base64 of them shares one array, which is large enough for all that the text can hold.
+// recordReader reads records. What is base64 of them shares one array, which is
+// large enough for all that the text can hold.
 type recordReader struct {
 	s     *jsonscan.Scanner
 	shape *recordShape
