@@ -127,6 +127,9 @@ func addCommon(d *document, over *overlay) {
 
 var reasonName = regexp.MustCompile(`\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b`)
 
+// optionalParts drops the marks around what a message leaves out at times.
+var optionalParts = strings.NewReplacer("[", "", "]", "")
+
 // addErrors adds the answers that an operation's comment names, with the status
 // of the catalogue, and those that every operation has.
 func addErrors(o object, comment string, hasBody bool) {
@@ -143,7 +146,8 @@ func addErrors(o object, comment string, hasBody bool) {
 	own := map[int][]string{}
 	for _, reason := range reasonName.FindAllString(comment, -1) {
 		for _, row := range fault.All() {
-			line := fmt.Sprintf("- `%s` (%d): %s", row.Reason, row.ErrorCode, row.Message)
+			line := fmt.Sprintf("- `%s` (%d): %s", row.Reason, row.ErrorCode,
+				optionalParts.Replace(row.Message))
 			if row.Reason == reason && !slices.Contains(own[row.HTTP], line) {
 				own[row.HTTP] = append(own[row.HTTP], line)
 			}
