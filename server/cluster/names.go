@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sluicelog/sluice/internal/fault"
 )
@@ -29,7 +30,9 @@ func CheckTopicName(name string) error {
 		if i < 0 {
 			return nil
 		}
-		wrong = fmt.Sprintf("the character %.4q at position %d is not allowed", name[i:], i+1)
+		_, size := utf8.DecodeRuneInString(name[i:])
+		wrong = fmt.Sprintf("the character %q at position %d is not allowed",
+			name[i:i+size], i+1)
 	}
 	return fault.InvalidTopic.With("topic", name).Because("%s", wrong)
 }

@@ -22,8 +22,9 @@ func TestTopicNames(t *testing.T) {
 	}
 	for name, wrong := range map[string]string{
 		"": "empty", ".": `"." or ".."`, "..": `"." or ".."`,
-		"a/b": "position 2", "../x": "position 3", "a b": "position 2", "é": "position 1",
-		"a\x00b": "position 2", "a%2fb": "position 2", "\xff": "position 1",
+		"a/b": `"/" at position 2`, "../x": `"/" at position 3`, "a b": `" " at position 2`,
+		"éa": `"é" at position 1`, "a\x00b": `"\x00" at position 2`,
+		"a%2fb": `"%" at position 2`, "\xff": `"\xff" at position 1`,
 		strings.Repeat("x", 250): "250 characters, at most 249",
 	} {
 		err := CheckTopicName(name)
