@@ -6,11 +6,11 @@ import (
 	"io/fs"
 )
 
-//go:embed openapi/openapi.json openapi/openapi.yaml
+//go:embed openapi/openapi.json openapi/openapi.yaml openapi/registry.yaml
 var files embed.FS
 
 // OpenAPI returns the OpenAPI 3.1 document of the HTTP API, as openapi.json and
-// openapi.yaml.
+// openapi.yaml, and that of the schema registry, as registry.yaml.
 func OpenAPI() fs.FS {
 	folder, err := fs.Sub(files, "openapi")
 	if err != nil {

@@ -20,8 +20,8 @@ type Config struct {
 	// Ready returns nil while the node around the registry can serve, and the
 	// reason while it cannot; GET /readyz answers with it. Nil: always.
 	Ready func() error
-	// Docs holds openapi/registry.yaml and openapi/registry.json, which the
-	// documentation page shows. Nil: no document and no page (404).
+	// Docs holds registry.yaml at its top, which the documentation page shows.
+	// Nil: no document and no page (404).
 	Docs fs.FS
 	// Logger takes what callers are not told. Nil: nothing is logged.
 	Logger *slog.Logger
