@@ -98,6 +98,9 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 	if errors.Is(err, storage.ErrClosed) {
 		err = fault.BrokerNotAvailable.Because("the node is stopping")
 	}
+	if left(ctx, err) {
+		err = fmt.Errorf("the caller went away: %w", context.Canceled)
+	}
 	took := time.Since(c.begun)
 	st := fault.Status(err)
 	s.metrics.observe(c.method, st.Code(), took)
@@ -119,6 +122,17 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 		return st.Err()
 	}
 	return named(st, c.id).Err()
+}
+
+// left reports whether err only says that the caller's connection is gone: gRPC
+// fails a message that cannot be sent any more with UNAVAILABLE, which would
+// read as a failure of ours.
+func left(ctx context.Context, err error) bool {
+	if !errors.Is(ctx.Err(), context.Canceled) || status.Code(err) != codes.Unavailable {
+		return false
+	}
+	_, ours := fault.Of(err)
+	return !ours
 }
 
 // named adds the request id to the status of an error that only the log

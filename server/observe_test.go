@@ -100,6 +100,42 @@ func TestErrorsAreTranslatedOnceAndLoggedByWhoseTheyAre(t *testing.T) {
 	}
 }
 
+func TestACallerThatGoesAwayIsNotLoggedAsOurFailure(t *testing.T) {
+	closing := status.Error(codes.Unavailable, "transport is closing")
+	tests := map[string]struct {
+		err   error
+		gone  bool
+		want  codes.Code
+		level string
+	}{
+		"the connection closed": {closing, true, codes.Canceled, "DEBUG"},
+		"wrapped":               {fmt.Errorf("x: %w", closing), true, codes.Canceled, "DEBUG"},
+		"our own, though it went": {
+			fault.CorruptLog.With(), true, fault.CorruptLog.Code, "WARN",
+		},
+		"a panic, though it went": {
+			fault.UnknownServerError.With(), true, codes.Internal, "WARN",
+		},
+		"it is still there": {closing, false, codes.Unavailable, "WARN"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			s := bare(&log)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, err := s.run(ctx, func(context.Context, any) (any, error) {
+				if test.gone {
+					cancel()
+				}
+				return nil, test.err
+			})
+			assert.Equal(t, test.want, status.Code(err))
+			assert.Contains(t, log.String(), "level="+test.level)
+		})
+	}
+}
+
 func TestARequestIDThatIsUnfitIsReplaced(t *testing.T) {
 	for _, id := range []string{"", "a b", "a\nlevel=ERROR", strings.Repeat("x", 65), `"`, "é"} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", id))
