@@ -48,7 +48,7 @@ var (
 	CorruptLog = row(Fault{
 		Reason: "KAFKA_STORAGE_CORRUPT", Code: codes.DataLoss,
 		HTTP: http.StatusInternalServerError, ErrorCode: 50002,
-		Message: "The stored log is damaged at {topic}-{partition} offset {offset}.",
+		Message: "The stored log is damaged[ at {topic}-{partition}][ offset {offset}].",
 		Hint:    "The disk lost or changed data. Read on from a later offset, and check the disk.",
 	})
 	DuplicateSequenceNumber = row(Fault{
@@ -213,7 +213,7 @@ var (
 	RequestTooLarge = row(Fault{
 		Reason: "REQUEST_TOO_LARGE", Code: codes.ResourceExhausted,
 		HTTP: http.StatusRequestEntityTooLarge, ErrorCode: http.StatusRequestEntityTooLarge,
-		Message: "The request is larger than the limit {limit} of {setting}.",
+		Message: "The request is too large[: the limit is {limit} of {setting}].",
 		Hint:    "Send less at once.",
 	})
 	ResourceNotFound = row(Fault{

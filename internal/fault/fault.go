@@ -12,6 +12,8 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -39,7 +41,8 @@ type Fault struct {
 	// Retriable says that the same call may succeed later, unchanged.
 	Retriable bool
 	// Message is what the caller reads. {name} stands for the metadata value
-	// of that name, and for nothing where there is none.
+	// of that name, and for nothing where there is none; a part in [brackets]
+	// is left out where it would name a value that there is none of.
 	Message string
 	// Hint says what a caller can do, for docs/errors.md.
 	Hint string
@@ -118,15 +121,18 @@ func (e *Error) Error() string {
 	if e.text != "" {
 		return e.text
 	}
-	var text strings.Builder
-	text.WriteString(fill(e.Message, e.Metadata))
+	message := fill(e.Message, e.Metadata)
+	if len(e.Fields) == 0 && e.detail == "" {
+		return message
+	}
+	parts := []string{strings.TrimSuffix(message, ".")}
 	for _, field := range e.Fields {
-		text.WriteString(": " + field.Path + ": " + field.Description)
+		parts = append(parts, field.Path, field.Description)
 	}
-	if e.detail == "" {
-		return text.String()
+	if e.detail != "" {
+		parts = append(parts, e.detail)
 	}
-	return text.String() + ": " + e.detail
+	return strings.Join(parts, ": ")
 }
 
 // Is reports whether target is the row that this error is of, or the plain row
@@ -176,24 +182,35 @@ func lookup(reason string, metadata map[string]string) *Fault {
 // All returns the catalogue, sorted by reason. The slice is the caller's.
 func All() []*Fault { return append([]*Fault(nil), rows...) }
 
-// fill replaces every {name} of a message by its value and drops the names
-// that have none.
+// fill replaces every {name} of a message by its value, and drops the names
+// that have none and the [parts] around them. Values are never looked into.
 func fill(message string, values []Pair) string {
-	for _, pair := range values {
-		message = strings.ReplaceAll(message, "{"+pair.Name+"}", pair.Value)
-	}
-	for {
-		open := strings.IndexByte(message, '{')
-		if open < 0 {
-			return strings.Join(strings.Fields(message), " ")
+	value := func(name string) (string, bool) {
+		i := slices.IndexFunc(values, func(p Pair) bool { return "{"+p.Name+"}" == name })
+		if i < 0 {
+			return "", false
 		}
-		length := strings.IndexByte(message[open:], '}')
-		if length < 0 {
-			return message
-		}
-		message = message[:open] + message[open+length+1:]
+		return values[i].Value, true
 	}
+	message = optional.ReplaceAllStringFunc(message, func(part string) string {
+		for _, name := range placeholder.FindAllString(part, -1) {
+			if _, ok := value(name); !ok {
+				return ""
+			}
+		}
+		return part[1 : len(part)-1]
+	})
+	message = placeholder.ReplaceAllStringFunc(message, func(name string) string {
+		text, _ := value(name)
+		return text
+	})
+	return strings.Join(strings.Fields(message), " ")
 }
+
+var (
+	optional    = regexp.MustCompile(`\[[^\[\]]*\]`)
+	placeholder = regexp.MustCompile(`\{[a-z_]+\}`)
+)
 
 const valueBytesMax = 256
 

@@ -26,6 +26,14 @@ func TestMessageIsFilledFromMetadata(t *testing.T) {
 	assert.EqualError(t, err, "expected_offset is 4, but the next offset is 7.")
 }
 
+func TestAMessageLeavesOutWhatItDoesNotKnow(t *testing.T) {
+	require.EqualError(t, fault.RequestTooLarge.With(), "The request is too large.")
+	require.EqualError(t, fault.RequestTooLarge.With("limit", 8, "setting", "x").Because("why"),
+		"The request is too large: the limit is 8 of x: why")
+	err := fault.UnknownTopicOrPartition.With("topic", "[{topic}]{partition}")
+	assert.EqualError(t, err, "Topic [{topic}]{partition} not found.")
+}
+
 func TestMetadataOfACallerIsBoundedAndEscaped(t *testing.T) {
 	err := fault.InvalidTopic.With("topic", "a\n\x1b[31m"+strings.Repeat("x", 10_000))
 	assert.Less(t, len(err.Error()), 400)
