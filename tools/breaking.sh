@@ -14,6 +14,6 @@ trap 'rm -rf "$old"' EXIT
 git archive "$commit" proto buf.yaml | tar -x -C "$old"
 go run ./tools/protodeps .protodeps
 cp -r .protodeps "$old/.protodeps"
-(cd "$old" && "$buf" build -o "$old/old.binpb")
-"$buf" breaking --against "$old/old.binpb"
+(cd "$old" && "$buf" build proto -o "$old/old.binpb")
+"$buf" breaking proto --against "$old/old.binpb"
 echo "the protos break no client of $commit"
