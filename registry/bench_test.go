@@ -120,9 +120,6 @@ func BenchmarkReady(b *testing.B) {
 	c := DefaultConfig()
 	c.Conn = n.Conn()
 	j := newBrokerJournal(c.Conn, &c)
-	if err := j.prepare(b.Context()); err != nil {
-		b.Fatal(err)
-	}
 	const versions, perBatch = 100_000, 500
 	at := ledger.Revision(0)
 	for from := 0; from < versions; from += perBatch {

@@ -32,17 +32,36 @@ func on(t testing.TB, conn grpc.ClientConnInterface, changes ...func(*Config)) *
 	return &rig{t, r}
 }
 
-func TestTheTopicIsMadeAndCompacted(t *testing.T) {
+func TestTheTopicIsMadeForTheFirstSchema(t *testing.T) {
 	n := node.Start(t)
-	g := on(t, n.Conn())
+	g, other := on(t, n.Conn()), on(t, n.Conn())
+	topics := sluicev1.NewTopicServiceClient(n.Conn())
+	list, err := topics.ListTopics(t.Context(), &sluicev1.ListTopicsRequest{})
+	require.NoError(t, err)
+	assert.Empty(t, list.GetTopics())
+	g.ok("GET", "/subjects", "", `[]`)
 	g.ok("POST", "/subjects/s/versions", posting(recordA), `{"id":1}`)
-	reply, err := sluicev1.NewTopicServiceClient(n.Conn()).GetTopic(t.Context(),
-		&sluicev1.GetTopicRequest{Topic: "_schemas"})
+	other.ok("POST", "/subjects/t/versions", posting(`"int"`), `{"id":2}`)
+	reply, err := topics.GetTopic(t.Context(), &sluicev1.GetTopicRequest{Topic: "_schemas"})
 	require.NoError(t, err)
 	assert.Equal(t, int32(1), reply.GetTopic().GetPartitionCount())
 	assert.Equal(t, "compact", reply.GetTopic().GetConfigs()["cleanup.policy"])
 	w := g.call("GET", "/v1/metadata/id", "")
 	assert.Contains(t, w.Body.String(), `"kafka-cluster":"`)
+}
+
+func TestADeletedTopicIsAnEmptyRegistry(t *testing.T) {
+	n := node.Start(t)
+	g := on(t, n.Conn())
+	g.ok("POST", "/subjects/s/versions", posting(recordA), `{"id":1}`)
+	g.ok("POST", "/subjects/s/versions", posting(recordAB), `{"id":2}`)
+	_, err := sluicev1.NewTopicServiceClient(n.Conn()).DeleteTopic(t.Context(),
+		&sluicev1.DeleteTopicRequest{Topic: "_schemas"})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return g.call("GET", "/subjects", "").Body.String() == `[]`
+	}, 20*time.Second, time.Millisecond)
+	g.ok("POST", "/subjects/t/versions", posting(`"int"`), `{"id":1}`)
 }
 
 func TestManyRegistrarsOnOneBroker(t *testing.T) {

@@ -29,7 +29,7 @@ type Config struct {
 	Version, Commit string
 
 	// Topic is the compacted topic of one partition that holds the schemas. It
-	// is made if there is none. Default "_schemas".
+	// is made for the first one. Default "_schemas".
 	Topic string
 	// ReplicationFactor is that of the topic, if it is made. Default 0: as the
 	// broker's default.replication.factor says.
@@ -106,7 +106,7 @@ func DefaultConfig() Config {
 		Version: "dev",
 		Limits: Limits{
 			Schema:          avro.DefaultLimits(),
-			CacheBytes:      16 << 20,
+			CacheBytes:      32 << 20,
 			PageCountMax:    1000,
 			WriteTimeout:    10 * time.Second,
 			PendingCountMax: 4096,

@@ -134,14 +134,11 @@ func (s *store) followLog(ctx context.Context) error {
 	delay := retryDelayMin
 	from := s.position()
 	for {
-		err := s.journal.prepare(ctx)
-		if err == nil {
-			err = s.journal.follow(ctx, from, func(r stretch) error {
-				delay = retryDelayMin
-				from = r.next
-				return s.hand(ctx, decodeStretch(r))
-			})
-		}
+		err := s.journal.follow(ctx, from, func(r stretch) error {
+			delay = retryDelayMin
+			from = r.next
+			return s.hand(ctx, decodeStretch(r))
+		})
 		if errors.Is(err, errReset) {
 			if start, _, boundsErr := s.journal.bounds(ctx); boundsErr == nil {
 				from = start

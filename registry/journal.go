@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -17,8 +19,6 @@ import (
 // it. Its records have rising positions, with gaps where compaction took some
 // away.
 type journal struct {
-	// prepare makes the log if there is none, and checks it.
-	prepare func(ctx context.Context) error
 	// append writes records at exactly a position, all of them or none, under a
 	// name that readers see with each. An error is errMoved where the log ends
 	// elsewhere, errRefused where nothing was written and trying again is of no
@@ -65,7 +65,8 @@ var (
 // that it was written in.
 const batchHeader = "sluice-registry-batch"
 
-// brokerJournal is the journal in a topic of the broker.
+// brokerJournal is the journal in a topic of the broker, which is made for the
+// first record: where nobody uses schemas there is none.
 type brokerJournal struct {
 	log    sluicev1.LogServiceClient
 	topics sluicev1.TopicServiceClient
@@ -73,22 +74,24 @@ type brokerJournal struct {
 	// replicas is the replication factor of a topic that is made; 0 leaves it
 	// to the broker.
 	replicas int32
+	there    atomic.Bool   // the topic, as far as known
+	made     chan struct{} // has an item once the topic was made here
 }
 
 func newBrokerJournal(conn grpc.ClientConnInterface, c *Config) journal {
 	b := &brokerJournal{
 		log: sluicev1.NewLogServiceClient(conn), topics: sluicev1.NewTopicServiceClient(conn),
-		topic: c.Topic, replicas: c.ReplicationFactor,
+		topic: c.Topic, replicas: c.ReplicationFactor, made: make(chan struct{}, 1),
 	}
-	return journal{prepare: b.prepare, append: b.append, follow: b.follow, bounds: b.bounds}
+	return journal{append: b.append, follow: b.follow, bounds: b.bounds}
 }
 
 // recordBytesMax is the largest record of the topic: the largest schema twice,
 // since JSON escapes its quotes, with references, metadata and rules.
 const recordBytesMax = 6 << 20
 
-// prepare makes the topic if there is none.
-func (b *brokerJournal) prepare(ctx context.Context) error {
+// create makes the topic if there is none.
+func (b *brokerJournal) create(ctx context.Context) error {
 	_, err := b.topics.CreateTopic(ctx, &sluicev1.CreateTopicRequest{
 		Topic: b.topic, PartitionCount: 1, ReplicationFactor: b.replicas,
 		Configs: map[string]string{
@@ -99,7 +102,23 @@ func (b *brokerJournal) prepare(ctx context.Context) error {
 	if err != nil && !errors.Is(fault.From(err), fault.TopicAlreadyExists) {
 		return fmt.Errorf("creating topic %s: %w", b.topic, err)
 	}
+	if err := b.check(ctx); err != nil {
+		return err
+	}
+	select {
+	case b.made <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// check finds out whether the topic is there, and refuses one of another shape.
+func (b *brokerJournal) check(ctx context.Context) error {
 	reply, err := b.topics.GetTopic(ctx, &sluicev1.GetTopicRequest{Topic: b.topic})
+	if err != nil && errors.Is(fault.From(err), fault.UnknownTopicOrPartition) {
+		b.there.Store(false)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("describing topic %s: %w", b.topic, err)
 	}
@@ -108,12 +127,18 @@ func (b *brokerJournal) prepare(ctx context.Context) error {
 		return fmt.Errorf("topic %s has %d partitions and cleanup.policy %q; the registry needs "+
 			"1 and \"compact\"", b.topic, t.GetPartitionCount(), t.GetConfigs()["cleanup.policy"])
 	}
+	b.there.Store(true)
 	return nil
 }
 
 func (b *brokerJournal) append(
 	ctx context.Context, at ledger.Revision, batch string, records []ledger.Record,
 ) (appended, error) {
+	if !b.there.Load() {
+		if err := b.create(ctx); err != nil {
+			return appended{}, err
+		}
+	}
 	request := &sluicev1.ProduceRequest{
 		Topic: b.topic, Partition: new(int32), ExpectedOffset: new(int64(at)),
 		Acks: sluicev1.Acks_ACKS_ALL, Records: make([]*sluicev1.ProduceRecord, len(records)),
@@ -157,6 +182,9 @@ func (b *brokerJournal) bounds(ctx context.Context) (start, end ledger.Revision,
 		reply, err := b.log.ListOffsets(ctx, &sluicev1.ListOffsetsRequest{
 			Topic: b.topic, At: where,
 		})
+		if err != nil && errors.Is(fault.From(err), fault.UnknownTopicOrPartition) {
+			return 0, nil
+		}
 		return ledger.Revision(reply.GetOffset()), err
 	}
 	if start, err = at("earliest"); err != nil {
@@ -166,9 +194,38 @@ func (b *brokerJournal) bounds(ctx context.Context) (start, end ledger.Revision,
 	return start, end, err
 }
 
+// absenceDelay is how often a topic that is not there is looked for.
+const absenceDelay = time.Second
+
+// awaitTopic returns when the topic is there; until then it is an empty log.
+func (b *brokerJournal) awaitTopic(
+	ctx context.Context, from ledger.Revision, handle func(stretch) error,
+) error {
+	for {
+		if err := b.check(ctx); err != nil || b.there.Load() {
+			return err
+		}
+		if from > 0 {
+			return fmt.Errorf("%w: topic %s is not there", errReset, b.topic)
+		}
+		if err := handle(stretch{}); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.made:
+		case <-time.After(absenceDelay):
+		}
+	}
+}
+
 func (b *brokerJournal) follow(
 	ctx context.Context, from ledger.Revision, handle func(stretch) error,
 ) error {
+	if err := b.awaitTopic(ctx, from, handle); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := b.log.FetchStream(ctx, &sluicev1.FetchStreamRequest{

@@ -51,8 +51,7 @@ var errUnknown = errors.New("the connection broke")
 func newMemoryLog() *memoryLog { return &memoryLog{grown: make(chan struct{})} }
 
 func (m *memoryLog) journal() *journal {
-	prepare := func(context.Context) error { return nil }
-	return &journal{prepare: prepare, append: m.append, follow: m.follow, bounds: m.bounds}
+	return &journal{append: m.append, follow: m.follow, bounds: m.bounds}
 }
 
 func (m *memoryLog) append(

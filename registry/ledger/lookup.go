@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ func (s *State) Lookup(p *Parser, r Registration, deleted bool) (Answer, error) 
 	if r.Text == "" {
 		return Answer{}, InvalidSchema.With("Empty schema")
 	}
-	for _, candidate := range s.inContexts(name) {
+	for candidate := range s.inContexts(name) {
 		a, err := s.lookup(p, candidate, r, deleted)
 		if err == nil {
 			return a, nil
@@ -41,17 +42,17 @@ func isNotFound(err error) bool {
 
 // inContexts returns the names that a name may mean when something is read: a
 // subject without a context may be in any.
-func (s *State) inContexts(name Name) []Name {
-	all := []Name{name}
-	if name.Context != DefaultContext || name.Subject == "" {
-		return all
-	}
-	for _, context := range s.Contexts() {
-		if context != DefaultContext {
-			all = append(all, Name{context, name.Subject})
+func (s *State) inContexts(name Name) iter.Seq[Name] {
+	return func(yield func(Name) bool) {
+		if !yield(name) || name.Context != DefaultContext || name.Subject == "" {
+			return
+		}
+		for _, context := range s.Contexts() {
+			if context != DefaultContext && !yield(Name{context, name.Subject}) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 func (s *State) lookup(p *Parser, name Name, r Registration, deleted bool) (Answer, error) {

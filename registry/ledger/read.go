@@ -25,7 +25,7 @@ func ParseVersion(text string) (Version, error) {
 // never stands for one.
 func (s *State) Get(subject string, version Version, deleted bool) (Answer, error) {
 	name := ParseName(subject)
-	for _, candidate := range s.inContexts(name) {
+	for candidate := range s.inContexts(name) {
 		full := candidate.String()
 		v, ok := s.Subject(full).Find(version)
 		if ok && (deleted || !v.Deleted) {
@@ -74,7 +74,7 @@ func (s *State) Subjects(prefix string, deleted, only bool) []string {
 // has the id in another one is found there.
 func (s *State) ByID(id ID, subject string) (Answer, error) {
 	name := ParseName(subject)
-	for _, candidate := range s.inContexts(name) {
+	for candidate := range s.inContexts(name) {
 		if name.Subject == "" {
 			break
 		}
@@ -102,7 +102,7 @@ func (s *State) ByID(id ID, subject string) (Answer, error) {
 func (s *State) UsesOf(id ID, subject string, deleted bool) ([]Use, error) {
 	name := ParseName(subject)
 	e := s.Entry(name.Context, id)
-	for _, candidate := range s.inContexts(name) {
+	for candidate := range s.inContexts(name) {
 		if u := s.Subject(candidate.String()); u != nil && name.Subject != "" {
 			if _, ok := s.useIn(u, Key{candidate.Context, id}); ok {
 				e = s.Entry(candidate.Context, id)

@@ -164,8 +164,7 @@ type RegistryServiceClient interface {
 	// Errors:
 	// - NOT_FOUND / SUBJECT_CONFIG_NOT_FOUND: nothing is set for the subject.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error)
-	// Sets what the config in the request sets, and returns the whole config.
-	// Idempotent.
+	// Sets what the config in the request sets, and returns that. Idempotent.
 	//
 	// Errors:
 	// - INVALID_ARGUMENT / INVALID_COMPATIBILITY_LEVEL: nothing is set.
@@ -559,8 +558,7 @@ type RegistryServiceServer interface {
 	// Errors:
 	// - NOT_FOUND / SUBJECT_CONFIG_NOT_FOUND: nothing is set for the subject.
 	GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error)
-	// Sets what the config in the request sets, and returns the whole config.
-	// Idempotent.
+	// Sets what the config in the request sets, and returns that. Idempotent.
 	//
 	// Errors:
 	// - INVALID_ARGUMENT / INVALID_COMPATIBILITY_LEVEL: nothing is set.
