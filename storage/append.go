@@ -24,6 +24,11 @@ type AppendRequest struct {
 	// AppendTime gives the records the time of the append
 	// (message.timestamp.type=LogAppendTime).
 	AppendTime bool
+	// Early asks for the answer before the batch is on disk, as acks=1 does,
+	// if the partition's flush policy allows it. The batch has its offset then,
+	// but readers see it once it is on disk, and a power cut or a kill may take
+	// it. After such a stop the verdict is LOSSY (rule S3).
+	Early bool
 }
 
 // Appended says where a batch went.
@@ -57,8 +62,8 @@ func (o *op) repeats(b *producedBatch) {
 	}
 }
 
-// Append adds a batch to the log and returns once it is on disk. The batches of
-// concurrent callers share a sync.
+// Append adds a batch to the log and returns once it is on disk, or as early as
+// AppendRequest.Early says. The batches of concurrent callers share a sync.
 //
 // If ctx ends first, the error is ErrWithdrawn when nothing was or will be
 // written, and ErrOutcomeUnknown when the batch may still be. Errors:
@@ -82,9 +87,10 @@ func (p *Partition) Append(ctx context.Context, request AppendRequest) (Appended
 
 // AppendAsync queues a batch and returns; done is called with the outcome once
 // the batch is on disk or refused, in the order in which the batches of a
-// partition were queued. It runs on the goroutine that commits, so it must not
-// block. AppendAsync waits while too many bytes are queued. If it returns an
-// error, nothing was queued and done is not called.
+// partition were queued, but for early answers, which come before those of
+// batches that wait for the disk. It runs on a goroutine that all appends go
+// through, so it must not block. AppendAsync waits while too many bytes are
+// queued. If it returns an error, nothing was queued and done is not called.
 func (p *Partition) AppendAsync(request AppendRequest, done func(Appended, error)) error {
 	o, err := p.prepare(context.Background(), request)
 	if err != nil {

@@ -21,6 +21,7 @@ func (s *Store) commitLoop(context.Context) error {
 			}
 		}
 		if err == nil {
+			g.durable.Store(true)
 			s.publish(g)
 		}
 		took := time.Since(began)

@@ -47,6 +47,8 @@ type writerState struct {
 	group   *group    // the group in which state may still be changed
 	deleted bool
 	unsaved int64 // bytes of idempotent batches since the last snapshot
+
+	earlySince *group // with which state.early became durable, if it is not yet
 }
 
 func newPartition(s *Store, id PartitionID, state *logState) *Partition {

@@ -57,6 +57,7 @@ type Store struct {
 	durable    atomic.Int64 // commit number of the last group on disk
 	full       atomic.Int64 // free bytes when below the floor, or -1
 	sinceFree  int64        // bytes since the last look at it; owned by the writer
+	flushing   time.Time    // first early answer of the group being committed; the writer's
 	dirChanged time.Time    // mtime of dbDir when it was last synced; committer's
 
 	sweeper       sweeper

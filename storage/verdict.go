@@ -99,6 +99,10 @@ func (s *Store) compare(was checkpoint, bad *findings) map[PartitionID]Offset {
 func (s *Store) reread(known map[PartitionID]Offset, bad *findings) {
 	for id, p := range s.partitions {
 		state := p.state.Load()
+		if state.early {
+			bad.addf("partition %s had its records answered before they were on disk "+
+				"(flush.policy), so the last of them may be missing", id)
+		}
 		err := p.walk(s.db, max(state.start, min(known[id], state.end)), state.end, true,
 			func(*stored) (bool, error) { return true, nil })
 		if err != nil {

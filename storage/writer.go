@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
@@ -21,6 +23,9 @@ type group struct {
 
 	batchBytes int   // of appended batches
 	memBytes   int64 // of the memtable
+
+	early   time.Time   // of its first early answer
+	durable atomic.Bool // it is committed
 }
 
 // stateWriteMax bounds what a partition's state takes of a memtable.
@@ -75,6 +80,7 @@ func (s *Store) writeLoop(context.Context) error {
 		full := at < len(waiting)
 		if pace.free && len(g.ops) > 0 && (full || !open || pace.due(len(g.ops))) {
 			pace.handOver(len(g.ops))
+			s.flushing = g.early
 			s.commits <- g
 			g = &group{}
 			continue
@@ -88,6 +94,7 @@ func (s *Store) writeLoop(context.Context) error {
 		}
 		select {
 		case took := <-s.idle:
+			s.flushing = time.Time{}
 			pace.freed(took, len(g.ops))
 		case <-pace.timer.C:
 			pace.waited = true
@@ -109,7 +116,9 @@ func (s *Store) admit(g *group, o *op) {
 	}
 	switch o.kind {
 	case opAppend:
-		o.err = s.admitAppend(g, o)
+		if o.err = s.admitAppend(g, o); o.err == nil && o.request.Early {
+			s.answerEarly(g, o)
+		}
 	case opCreate:
 		g.touch(o.p)
 	case opDelete:
@@ -138,6 +147,41 @@ func (s *Store) admit(g *group, o *op) {
 		value := binary.BigEndian.AppendUint64(nil, uint64(o.nowMs))
 		g.add(write{[]byte{keyClock}, value})
 	}
+}
+
+// answerEarly answers an append before it is committed, if the flush policy is
+// so. The first such append of a partition only notes that there are some, for
+// the start after a crash, and the note has to be on disk before it counts. The
+// op keeps its room in the queue, so callers cannot get further ahead of the
+// disk than others.
+func (s *Store) answerEarly(g *group, o *op) {
+	p, cfg := o.p, o.p.config.Load()
+	if cfg.Flush == FlushAlways {
+		return
+	}
+	if !p.w.state.early {
+		g.touch(p).early = true
+		p.w.earlySince = g
+		return
+	}
+	if p.w.earlySince != nil && !p.w.earlySince.durable.Load() {
+		return
+	}
+	p.w.earlySince = nil
+	now, oldest := time.Now(), s.flushing
+	if oldest.IsZero() {
+		oldest = g.early
+	}
+	interval := time.Duration(min(cfg.FlushIntervalMs, 1<<40)) * time.Millisecond
+	if cfg.Flush == FlushInterval && !oldest.IsZero() && now.Sub(oldest) >= interval {
+		return
+	}
+	if g.early.IsZero() {
+		g.early = now
+	}
+	done := o.done
+	o.done = nil
+	done(o, nil)
 }
 
 // touch returns the partition's state for changing within the group.
@@ -222,6 +266,9 @@ func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64
 	seg.bytes += size
 	seg.unindexed += size
 	state.transactional = state.transactional || h.Transactional()
+	if p.config.Load().Flush == FlushAlways {
+		state.early = false // all that was answered is on disk with this group
+	}
 	state.end = Offset(h.NextOffset())
 	g.batchBytes += len(o.batch)
 	g.add(write{offsetKey(keyBatch, p.id, base), o.batch})
