@@ -49,10 +49,11 @@ func (s *Store) collect(ctx context.Context) error {
 // collectFiles rewrites value log files while one is worth it.
 func (s *Store) collectFiles(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := s.checkCollectable(); err != nil {
+		file, err := s.nextCollectable()
+		if err != nil || file == "" {
 			return err
 		}
-		err := guarded(func() error { return s.db.RunValueLogGC(collectRatio) })
+		err = s.collectFile(file)
 		if errors.Is(err, badger.ErrNoRewrite) || errors.Is(err, badger.ErrRejected) {
 			return nil
 		}
@@ -61,6 +62,16 @@ func (s *Store) collectFiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// collectFile lets Badger rewrite the file that is next.
+func (s *Store) collectFile(file string) error {
+	release, err := hold(s.cfg.Dir, file)
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error { return s.db.RunValueLogGC(collectRatio) })
+	return errors.Join(err, release())
 }
 
 // valueLogBytes returns the disk space of the sealed value log files.

@@ -70,6 +70,15 @@ type Config struct {
 	// FreeSpaceFloorBytes is the free disk space below which appends are
 	// refused with STORAGE_FULL. Default 256 MiB, 0 turns it off.
 	FreeSpaceFloorBytes int64
+	// BallastBytes is the size of a file that is there to be removed by a start
+	// on a full disk, so that the store opens and can be trimmed. Default
+	// 64 MiB, 0 keeps none.
+	BallastBytes int64
+	// ScrubInterval is the time from one scrub, which reads everything and
+	// checks it, to the next. Default 24 h; 0 leaves them to Scrub.
+	ScrubInterval time.Duration
+	// ScrubBytesPerSecond paces scrubs. Default 16 MiB, from 64 KiB.
+	ScrubBytesPerSecond int64
 	// ReclaimMinBytes is how much removed data may lie unreclaimed before the
 	// store forces compactions to get its space back. Default 256 MiB.
 	ReclaimMinBytes int64
@@ -109,6 +118,9 @@ func DefaultConfig() Config {
 		ClockJumpMax:          24 * time.Hour,
 		CheckpointInterval:    time.Second,
 		FreeSpaceFloorBytes:   256 << 20,
+		BallastBytes:          64 << 20,
+		ScrubInterval:         24 * time.Hour,
+		ScrubBytesPerSecond:   16 << 20,
 		ReclaimMinBytes:       256 << 20,
 		CleanerThreads:        1,
 		CleanerBackoff:        15 * time.Second,
@@ -139,6 +151,9 @@ func (c Config) Validate() error {
 		{"ClockJumpMax", int64(c.ClockJumpMax), int64(time.Minute), 1 << 62},
 		{"CheckpointInterval", int64(c.CheckpointInterval), 0, 1 << 62},
 		{"FreeSpaceFloorBytes", c.FreeSpaceFloorBytes, 0, 1 << 50},
+		{"BallastBytes", c.BallastBytes, 0, 1 << 50},
+		{"ScrubInterval", int64(c.ScrubInterval), 0, 1 << 62},
+		{"ScrubBytesPerSecond", c.ScrubBytesPerSecond, 64 << 10, 1 << 40},
 		{"ReclaimMinBytes", c.ReclaimMinBytes, 0, 1 << 50},
 		{"CleanerThreads", int64(c.CleanerThreads), 1, 64},
 		{"CleanerBackoff", int64(c.CleanerBackoff), 0, 1 << 62},

@@ -209,9 +209,12 @@ func TestValueLogFilesAreChecked(t *testing.T) {
 		"cut":    whole[:len(whole)-1],
 		"header": whole[:valueLogHeader+3],
 		"bit":    append(append(whole[:5000:5000], whole[5000]^1), whole[5001:]...),
-		"zeros":  append(whole[:len(whole):len(whole)], 0, 0, 0, 0, 0, 0),
+		"more":   append(whole[:len(whole):len(whole)], 0, 0, 0, 0, 0, 1),
 	} {
 		require.NoError(t, os.WriteFile(path, b, 0o600))
 		require.ErrorIs(t, checkValueLog(path), errDamage, name)
 	}
+	zeros := append(whole[:len(whole):len(whole)], make([]byte, 100_000)...)
+	require.NoError(t, os.WriteFile(path, zeros, 0o600))
+	require.NoError(t, checkValueLog(path), "a file that a crash left as long as it was made")
 }

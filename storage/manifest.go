@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
 	"google.golang.org/protobuf/proto"
 )
@@ -20,7 +17,6 @@ import (
 type mended struct {
 	missing []uint64 // tables that it struck off
 	rest    []uint64 // tables that stay
-	commit  uint64   // the first one in the memtables' files, 0 if there is none
 }
 
 // mendManifest lets Badger open after a power cut that took the name of a table
@@ -31,13 +27,13 @@ type mended struct {
 // directory come back in the order in which they were changed. So the table is
 // struck off and the memtable is written out again. Only level 0 is struck off,
 // as tables that are merged have their names synced. Whether something is
-// missing after all is for whole to say.
+// missing after all is for gap to say.
 func mendManifest(dir string) (mended, error) {
 	var m mended
 	name := filepath.Join(dir, "MANIFEST")
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return m, nil
+		return m, withoutManifest(dir)
 	}
 	if err != nil {
 		return m, err
@@ -58,9 +54,6 @@ func mendManifest(dir string) (mended, error) {
 		return m, nil
 	}
 	slices.Sort(m.missing)
-	if m.commit, err = firstCommit(dir); err != nil {
-		return m, err
-	}
 	body, err := proto.Marshal(&strike)
 	if err != nil {
 		return m, err
@@ -68,6 +61,17 @@ func mendManifest(dir string) (mended, error) {
 	record := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
 	record = binary.BigEndian.AppendUint32(record, crc32.Checksum(body, castagnoli))
 	return m, replaceFile(dir, "MANIFEST", slices.Concat(b[:end], record, body))
+}
+
+// withoutManifest refuses a directory that has tables and no MANIFEST: Badger
+// would take it for an empty database and delete them.
+func withoutManifest(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("%d tables are there and no MANIFEST that names them: put the file "+
+			"back, or move %s away to begin anew without the records in it", len(names), dir)
+	}
+	return err
 }
 
 // parseManifest returns the level of each table that a MANIFEST names, and where
@@ -97,56 +101,4 @@ func parseManifest(b []byte) (levels map[uint64]uint32, end int) {
 		end += headBytes + int(size)
 	}
 	return levels, end
-}
-
-// firstCommit returns the lowest number of a commit in the files of memtables,
-// or 0.
-func firstCommit(dir string) (first uint64, err error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.mem"))
-	if err != nil {
-		return 0, err
-	}
-	for _, name := range names {
-		number, err := firstCommitIn(name)
-		if err != nil {
-			return 0, err
-		}
-		if number > 0 && (first == 0 || number < first) {
-			first = number
-		}
-	}
-	return first, nil
-}
-
-// firstCommitIn returns the number of the first commit in a memtable's file,
-// which has the form of a value log file, or 0. A key ends in its version,
-// counted down.
-func firstCommitIn(name string) (uint64, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	r := newEntryReader(io.NewSectionReader(f, valueLogHeader, 1<<62))
-	for r.entry() == nil {
-		if key := r.key; len(key) == 9 && key[0] == keyCommit {
-			return math.MaxUint64 - binary.BigEndian.Uint64(key[1:]), nil
-		}
-	}
-	return 0, nil
-}
-
-// whole reports whether nothing is missing after tables were struck off: the
-// memtables must begin where the tables end.
-func (m mended) whole(db *badger.DB) bool {
-	if len(m.missing) == 0 {
-		return true
-	}
-	last := uint64(0)
-	for _, t := range db.Tables() {
-		if slices.Contains(m.rest, t.ID) {
-			last = max(last, t.MaxVersion)
-		}
-	}
-	return m.commit > 0 && m.commit <= last+1
 }

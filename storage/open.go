@@ -31,7 +31,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(ctx, cfg)
+	s, err := openCounted(ctx, cfg)
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -39,6 +39,40 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.lock = lock
 	s.start()
 	return s, nil
+}
+
+// openCounted opens the store unless too many starts failed, and counts.
+func openCounted(ctx context.Context, cfg Config) (*Store, error) {
+	if err := checkIdentity(cfg); err != nil {
+		return nil, err // which says nothing of what is in the directory
+	}
+	if dropped, err := dropBallast(cfg); err != nil {
+		return nil, err
+	} else if dropped {
+		cfg.Logger.Warn("the disk is nearly full; removed the ballast so that the log opens",
+			"file", filepath.Join(cfg.Dir, ballastName))
+	}
+	count, err := beginAttempt(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, cfg)
+	if err != nil && ctx.Err() == nil {
+		return nil, errors.Join(err, failAttempt(cfg.Dir, count, err))
+	}
+	if _, _, clearErr := ClearAttempts(cfg.Dir); err == nil && clearErr != nil {
+		return nil, errors.Join(clearErr, s.db.Close())
+	}
+	return s, err
+}
+
+// checkIdentity refuses the directory of another node, cluster or version.
+func checkIdentity(cfg Config) error {
+	m, found, err := readMeta(cfg.Dir)
+	if err == nil && found {
+		err = m.check(cfg)
+	}
+	return err
 }
 
 // lockDir makes the directory and locks it for this process.
@@ -110,7 +144,9 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		!errors.Is(found.damage, errDamage) {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, found.damage)
 	}
-	mended, err := mendManifest(s.dbDir)
+	if found.mended, err = mendManifest(s.dbDir); err == nil {
+		found.memtables, err = readMemtables(s.dbDir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
 	}
@@ -118,8 +154,15 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
 	}
-	found.mended, found.tablesWhole = mended, mended.whole(s.db)
-	if err = s.load(ctx); err == nil {
+	found.gap = found.memtables.gap(s.db, found.mended.rest)
+	restored, err := restoreHeld(cfg.Dir, s.db)
+	if restored > 0 {
+		s.log.Warn("put back batches whose rewriting was cut off", "count", restored)
+	}
+	if err == nil {
+		err = s.load(ctx)
+	}
+	if err == nil {
 		err = s.decide(found)
 	}
 	if err != nil {
@@ -144,8 +187,8 @@ type evidence struct {
 	damage error    // of the last value log file
 	files  findings // what the clean marker says of files, and is not so
 	mended mended   // tables that were missing
-	// tablesWhole says that the memtables hold what was in those tables.
-	tablesWhole bool
+	memtables
+	gap string // commits that are in no table and no memtable, or ""
 }
 
 // identify reads whose directory this is, makes it ours if it is new, and takes
@@ -278,6 +321,7 @@ func (s *Store) decide(found evidence) error {
 	}
 	log := s.log.With("dir", s.cfg.Dir, "verdict", string(verdict),
 		"partitions", len(s.partitions), "commit", s.durable.Load())
+	s.reasons = reasons
 	if verdict == VerdictLossy {
 		log.Error("the log has lost or damaged records that were acknowledged",
 			"reasons", reasons.String())
@@ -308,6 +352,10 @@ func (s *Store) start() {
 		s.log.Warn("cannot advise the kernel about mapped files", "error", err)
 	}
 	s.lookAtSpace()
+	if err := keepBallast(s.cfg); err != nil {
+		s.log.Warn("cannot keep a ballast file", "dir", s.cfg.Dir, "error", err)
+	}
+	s.tasks.Go("scrubber", s.scrubLoop)
 	s.tasks.Go("writer", s.writeLoop)
 	s.tasks.Go("commits", s.commitLoop)
 	s.tasks.Go("checkpoints", s.checkpointLoop)

@@ -26,6 +26,8 @@ func testConfig(dir string) Config {
 	cfg.CleanerBackoff = 0
 	cfg.CheckpointInterval = 10 * time.Millisecond
 	cfg.FreeSpaceFloorBytes = 0
+	cfg.BallastBytes = 0
+	cfg.ScrubInterval = 0
 	return cfg
 }
 

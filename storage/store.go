@@ -61,6 +61,8 @@ type Store struct {
 	dirChanged time.Time    // mtime of dbDir when it was last synced; committer's
 
 	sweeper       sweeper
+	scrubber      scrubber
+	reasons       findings // of the verdict LOSSY
 	cleaner       cleaner
 	checkpointing chan struct{} // has a token for whoever writes a checkpoint
 

@@ -16,28 +16,29 @@ import (
 	"strings"
 )
 
-// checkCollectable verifies the value log file that Badger would rewrite next.
-// Badger walks a file up to the first entry that fails its checksum and then
-// removes it whole, so one flipped bit would cost all live batches behind it.
-// A damaged file is left alone: its batches still read, but for the damaged.
-func (s *Store) checkCollectable() error {
+// nextCollectable returns the value log file that Badger would rewrite next, or
+// "", and verifies it. Badger walks a file up to the first entry that fails its
+// checksum and then removes it whole, so one flipped bit would cost all live
+// batches behind it. A damaged file is left alone: its batches still read, but
+// for the damaged.
+func (s *Store) nextCollectable() (string, error) {
 	number, err := mostDiscarded(filepath.Join(s.dbDir, "DISCARD"))
 	if err != nil || number == 0 {
-		return err
+		return "", err
 	}
 	path := filepath.Join(s.dbDir, fmt.Sprintf("%06d.vlog", number))
 	if newest, err := newestValueLog(s.dbDir); err != nil || newest == path {
-		return err // it is being written, and Badger leaves it alone too
+		return "", err // it is being written, and Badger leaves it alone too
 	}
 	err = checkValueLog(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if errors.Is(err, errDamage) {
 		s.log.Error("a damaged value log file is kept, and space cannot be given back",
 			"file", path, "error", err)
 	}
-	return err
+	return path, err
 }
 
 // mostDiscarded returns the number of the value log file with the most garbage
@@ -80,18 +81,32 @@ func checkValueLog(path string) error {
 
 // validEnd returns where the entries end that can be read from the start of a
 // value log file, and an error wrapping errDamage if that is not the end of the
-// file.
+// file or the zeros that it was made with.
 func validEnd(f io.ReaderAt) (int64, error) {
 	at := int64(valueLogHeader)
 	r := newEntryReader(io.NewSectionReader(f, at, 1<<62))
 	for {
 		switch err := r.entry(); {
-		case err == io.EOF:
+		case err == io.EOF || err != nil && zerosFrom(f, at):
 			return at, nil
 		case err != nil:
 			return at, fmt.Errorf("%w: value log entry at byte %d: %w", errDamage, at, err)
 		}
 		at += r.count
+	}
+}
+
+// zerosFrom reports whether a file has nothing but zeros from a place on.
+func zerosFrom(f io.ReaderAt, at int64) bool {
+	block := make([]byte, 64<<10)
+	for ; ; at += int64(len(block)) {
+		n, err := f.ReadAt(block, at)
+		if len(bytes.TrimLeft(block[:n], "\x00")) > 0 {
+			return false
+		}
+		if err != nil {
+			return err == io.EOF
+		}
 	}
 }
 
@@ -198,6 +213,8 @@ type entryReader struct {
 	sum   hash.Hash32
 	count int64  // bytes of the entry so far
 	key   []byte // of the entry, until the next one
+	value []byte // likewise, with keep
+	keep  bool
 }
 
 func newEntryReader(in io.Reader) *entryReader {
@@ -241,10 +258,16 @@ func (r *entryReader) entry() error {
 		return cutShort(err)
 	}
 	r.sum.Write(r.key)
-	n, err := io.CopyN(r.sum, r.in, int64(fields[1]))
+	into := io.Writer(r.sum)
+	value := bytes.NewBuffer(r.value[:0])
+	if r.keep {
+		into = io.MultiWriter(r.sum, value)
+	}
+	n, err := io.CopyN(into, r.in, int64(fields[1]))
 	if err != nil {
 		return cutShort(err)
 	}
+	r.value = value.Bytes()
 	n += int64(fields[0])
 	var stored [crc32.Size]byte
 	if _, err := io.ReadFull(r.in, stored[:]); err != nil {

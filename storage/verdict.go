@@ -58,10 +58,14 @@ func (s *Store) examine(found evidence) (Verdict, findings) {
 	if found.damage != nil {
 		bad.addf("%v", found.damage)
 	}
+	bad = append(bad, found.memtables.bad...)
+	if found.gap != "" {
+		bad.addf("%s", found.gap)
+	}
 	if missing := found.mended.missing; len(missing) > 0 {
-		s.log.Warn("tables are missing, as a power cut leaves them", "tables", missing,
-			"their content is in the memtables", found.tablesWhole)
-		if !found.tablesWhole {
+		s.log.Warn("tables are missing, as a power cut leaves them; the memtables take their "+
+			"place", "tables", missing)
+		if found.memtables.first == 0 {
 			bad.addf("tables %v are missing", missing)
 		}
 	}

@@ -3,6 +3,7 @@ package crash
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -24,6 +25,7 @@ const (
 	envDir    = "SLUICE_CRASH_DIR"    // the store's directory
 	envWriter = "SLUICE_CRASH_WRITER" // number of the first writer
 	envFloor  = "SLUICE_CRASH_FLOOR"  // free-space floor in bytes
+	envLinger = "SLUICE_CRASH_LINGER" // set: stop appending, and wait to be killed
 	envAppend = "SLUICE_CRASH_APPEND" // "no": only show what is there
 )
 
@@ -58,7 +60,7 @@ var topic = storage.TopicID{15: 7}
 //	T start                        the partition of trims is about to be trimmed
 //	N ms                           the slowest append since the last N
 //	F text                         an append failed, or the store
-//	C                              closed well
+//	C                              closed well, or lingers
 type child struct {
 	out    io.Writer
 	mu     sync.Mutex
@@ -84,7 +86,8 @@ func childConfig(dir string) storage.Config {
 	cfg.ReclaimMinBytes = 1 << 20
 	cfg.ProducerSnapshotBytes = 64 << 10
 	cfg.TailBytes = 64 << 10
-	cfg.FreeSpaceFloorBytes = 0
+	cfg.FreeSpaceFloorBytes, cfg.BallastBytes, cfg.ScrubInterval = 0, 0, 0
+	cleanOften(&cfg)
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	return cfg
 }
@@ -122,6 +125,11 @@ func childMain() int {
 	} else {
 		<-stop
 	}
+	if os.Getenv(envLinger) != "" {
+		<-time.After(10 * cfg.CheckpointInterval) // so that the evidence names everything
+		c.say("C")
+		select {} // until it is killed
+	}
 	if err := s.Close(); err != nil {
 		c.say("F %v", err)
 		return 4
@@ -153,6 +161,16 @@ func (c *child) dump() {
 		c.say("P %d %d %d %d", n, p.Start(), p.End(), p.Bytes())
 		c.dumpPartition(n, p)
 	}
+	// A scrub tells what a read cannot: damage where compaction left gaps.
+	if _, err := c.store.Scrub(context.Background()); err != nil {
+		c.say("E 0 -1 %v", err)
+	}
+	for n := range int32(partCount) {
+		id := storage.PartitionID{Topic: topic, Partition: n}
+		if p, ok := c.store.Partition(id); ok && p.Corrupt() != nil {
+			c.say("E %d -1 %v", n, p.Corrupt())
+		}
+	}
 }
 
 // dumpPartition prints the batches of a partition, those behind damage too.
@@ -168,6 +186,9 @@ func (c *child) dumpPartition(n int32, p *storage.Partition) {
 		}
 		for _, b := range chunk.Batches {
 			writer, seq, h, err := readPayload(b)
+			if errors.Is(err, errEmpty) && n == compacted {
+				continue // all of it has later records with the same keys
+			}
 			if err != nil {
 				c.say("E %d %d invented: %v", n, at, err)
 				continue
@@ -316,6 +337,8 @@ func filling(writer, seq, i, size int) []byte {
 	return b
 }
 
+var errEmpty = errors.New("batch has no records")
+
 // readPayload returns whose batch it is, or an error if nobody made it. Of a
 // batch in the compacted partition some records may be gone.
 func readPayload(b []byte) (writer, seq int, h batch.Header, err error) {
@@ -344,7 +367,7 @@ func readPayload(b []byte) (writer, seq int, h batch.Header, err error) {
 		}
 	}
 	if writer < 0 {
-		return 0, 0, h, fmt.Errorf("batch at %d has no records", h.BaseOffset)
+		return 0, 0, h, fmt.Errorf("%w: at %d", errEmpty, h.BaseOffset)
 	}
 	return writer, seq, h, nil
 }

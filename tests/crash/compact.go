@@ -1,9 +1,19 @@
 package crash
 
-import "github.com/sluicelog/sluice/storage"
+import (
+	"time"
+
+	"github.com/sluicelog/sluice/storage"
+)
 
 // compactOften lets a partition be compacted again and again.
-func compactOften(*storage.PartitionConfig) {}
+func compactOften(cfg *storage.PartitionConfig) {
+	cfg.CleanupPolicy = storage.CleanupCompact
+	cfg.CleanableRatioMin = 0.1
+}
+
+// cleanOften lets the cleaner rest little.
+func cleanOften(cfg *storage.Config) { cfg.CleanerBackoff = 100 * time.Millisecond }
 
 // tuneForFullDisk makes the store small enough for a small disk.
-func tuneForFullDisk(*storage.Config) {}
+func tuneForFullDisk(cfg *storage.Config) { cfg.BallastBytes = 16 << 20 }

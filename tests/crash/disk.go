@@ -29,6 +29,8 @@ type disk struct {
 	isCut  bool
 	thawed chan struct{} // closed when calls that hang may fail
 
+	releaseOnce sync.Once
+
 	syncDelay func() time.Duration // how long a sync takes, nil for no time
 	failSync  int                  // counts down; the sync that makes it 0 fails
 	syncs     int
@@ -95,7 +97,7 @@ func (d *disk) newFileLocked(dir bool, mode uint32) *file {
 }
 
 // enter begins a call of the kernel and reports whether there still is power;
-// if so the caller holds mu. Without power it hangs until thaw.
+// if so the caller holds mu. Without power it hangs until release.
 func (d *disk) enter() bool {
 	d.mu.Lock()
 	if !d.isCut {
@@ -136,9 +138,9 @@ func (d *disk) cutNow() {
 	d.cutLocked()
 }
 
-// thaw lets calls fail that hang since the cut. Whoever made them must have
+// release lets calls fail that hang since the cut. Whoever made them must have
 // been killed before.
-func (d *disk) thaw() { close(d.thawed) }
+func (d *disk) release() { d.releaseOnce.Do(func() { close(d.thawed) }) }
 
 // apply makes a change of names in a directory.
 func (f *file) apply(c change) {
@@ -230,13 +232,20 @@ func (d *disk) afterCut(how severity, random *rand.Rand) *disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	after := newDisk()
-	after.root = after.revive(d.root, how, random)
+	after.root = after.revive(d.root, how, random, map[*file]*file{})
 	return after
 }
 
-// revive copies what survived of a file into a new disk.
-func (d *disk) revive(old *file, how severity, random *rand.Rand) *file {
+// revive copies what survived of a file into a new disk. A file may have more
+// names than one.
+func (d *disk) revive(
+	old *file, how severity, random *rand.Rand, done map[*file]*file,
+) *file {
+	if f := done[old]; f != nil {
+		return f
+	}
 	f := d.newFileLocked(old.dir, old.mode)
+	done[old] = f
 	if f.id == 2 { // the new root takes the place of the empty one
 		delete(d.byID, 2)
 		f.id, d.byID[1] = 1, f
@@ -258,7 +267,7 @@ func (d *disk) revive(old *file, how severity, random *rand.Rand) *file {
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
-			f.names[name] = d.revive(names[name], how, random)
+			f.names[name] = d.revive(names[name], how, random, done)
 		}
 		f.syncedNames = maps.Clone(f.names)
 		return f

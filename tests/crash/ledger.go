@@ -2,6 +2,7 @@ package crash
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -191,7 +192,11 @@ func (l *ledger) compareAcked(n int, f *finding, r *report) {
 		}
 		place := fmt.Sprintf("%d@%d", n, base)
 		r.lost = append(r.lost, place)
-		if _, said := f.errors[n][base]; !said && !told {
+		_, said := f.errors[n][base]
+		if _, scrubbed := f.errors[n][-1]; n == compacted && scrubbed {
+			said = true
+		}
+		if !said && !told {
 			r.hidden = append(r.hidden, place)
 		}
 	}
@@ -210,16 +215,18 @@ func (l *ledger) mayStart(n int, p partFound) bool {
 }
 
 // latestKeys returns at which offset each key of the compacted partition was
-// seen last, in what is there.
+// written last, as far as that was acknowledged or is there.
 func (l *ledger) latestKeys(n int, f *finding) map[string]int64 {
 	latest := map[string]int64{}
 	if n != compacted {
 		return latest
 	}
-	for base, b := range f.batches[n] {
-		for at := base; at <= b.last; at++ {
-			key := string(keyOf(b.writer, b.seq, int(at-base)))
-			latest[key] = max(latest[key], at)
+	for _, batches := range []map[int64]placed{f.batches[n], l.acked[n]} {
+		for base, b := range batches {
+			for at := base; at <= b.last; at++ {
+				key := string(keyOf(b.writer, b.seq, int(at-base)))
+				latest[key] = max(latest[key], at)
+			}
 		}
 	}
 	return latest
@@ -250,4 +257,23 @@ func (l *ledger) settle(f *finding) {
 			l.acked[n][base] = b
 		}
 	}
+}
+
+// clone returns a copy for one comparison.
+func (l *ledger) clone() *ledger {
+	c := &ledger{intent: l.intent, gone: l.gone}
+	for n := range l.acked {
+		c.acked[n] = maps.Clone(l.acked[n])
+	}
+	return c
+}
+
+// count returns how many records are acknowledged and not known to be gone.
+func (l *ledger) count() (records int) {
+	for n := range l.acked {
+		for base, a := range l.acked[n] {
+			records += int(a.last - base + 1)
+		}
+	}
+	return records
 }

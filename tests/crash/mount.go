@@ -168,6 +168,20 @@ func (l *lazyFS) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName s
 	return fuse.OK
 }
 
+// Link gives a file a second name.
+func (l *lazyFS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut,
+) fuse.Status {
+	if !l.d.enter() {
+		return fuse.EIO
+	}
+	defer l.d.mu.Unlock()
+	f := l.d.byID[in.Oldnodeid]
+	l.d.byID[in.NodeId].apply(change{added: name, file: f})
+	l.d.changedLocked(opCreate, "held")
+	f.entry(out)
+	return fuse.OK
+}
+
 // Open opens a file; the kernel may keep what it knows of it.
 func (l *lazyFS) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	if !l.d.enter() {

@@ -47,8 +47,15 @@ func (m *machine) boot() {
 	unmount, err := mount(m.disk, m.dir)
 	require.NoError(m.t, err)
 	m.unmount = unmount
+	d := m.disk
+	m.t.Cleanup(func() { // for a test that fails on the way
+		d.cutNow()
+		d.release()
+		_ = unmount()
+	})
 	m.process, err = start(m.ledger, m.dir+"/data", writers(m.round))
 	require.NoError(m.t, err)
+	m.t.Cleanup(m.process.kill)
 	m.round++
 }
 
@@ -58,7 +65,7 @@ func (m *machine) powerOff(how severity, random *rand.Rand) {
 	m.t.Helper()
 	m.disk.cutNow()
 	m.process.kill()
-	m.disk.thaw()
+	m.disk.release()
 	require.NoError(m.t, m.process.wait())
 	m.leave()
 	m.disk = m.disk.afterCut(how, random)
@@ -162,7 +169,7 @@ func (m *machine) up() {
 	case <-time.After(time.Minute):
 		m.disk.cutNow()
 		m.process.kill()
-		m.disk.thaw()
+		m.disk.release()
 		m.t.Fatalf("the process hangs at its start:\n%s", m.process.log.String())
 	}
 }

@@ -18,8 +18,10 @@ type process struct {
 	log     bytes.Buffer
 	ledger  *ledger
 	finding *finding
-	report  report // of the comparison, once listed
+	report  report        // of the comparison, once listed
 	listed  chan struct{} // closed when it has listed what it found, or ended
+	closed  chan struct{} // closed when it says that it is done, or ended
+	failed  chan struct{} // closed when it says that something failed
 	ended   chan error    // gets what reading its lines came to
 	waited  error
 	done    bool
@@ -29,10 +31,12 @@ type process struct {
 func start(l *ledger, dir string, env ...string) (*process, error) {
 	p := &process{
 		command: exec.Command(os.Args[0]), ledger: l, finding: newFinding(),
-		listed: make(chan struct{}), ended: make(chan error, 1),
+		listed: make(chan struct{}), closed: make(chan struct{}),
+		failed: make(chan struct{}), ended: make(chan error, 1),
 	}
 	p.command.Env = append(append(os.Environ(), envDir+"="+dir), env...)
 	p.command.Stderr = &p.log
+	p.command.SysProcAttr = dieWithParent()
 	out, err := p.command.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -50,7 +54,12 @@ func start(l *ledger, dir string, env ...string) (*process, error) {
 // follow reads the child's lines to the end.
 func (p *process) follow(out io.Reader) {
 	var bad error
-	open := true
+	open, failed := true, false
+	defer func() {
+		if !p.finding.closed {
+			close(p.closed)
+		}
+	}()
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
@@ -59,6 +68,13 @@ func (p *process) follow(out io.Reader) {
 		}
 		if err := p.ledger.take(strings.TrimSuffix(line, "\n"), p.finding); bad == nil {
 			bad = err
+		}
+		switch {
+		case line == "C\n":
+			close(p.closed)
+		case p.finding.failure != "" && !failed:
+			failed = true
+			close(p.failed)
 		}
 		if open && p.finding.whole {
 			open = false
@@ -78,6 +94,14 @@ func (p *process) compare() {
 		p.ledger.settle(p.finding)
 	}
 	close(p.listed)
+}
+
+// err returns that the process has ended, or nil if it runs.
+func (p *process) err() error {
+	if p.finding.whole {
+		return nil
+	}
+	return fmt.Errorf("the process did not open the store: %s", p.finding.refused)
 }
 
 // stop asks the child to close the store.

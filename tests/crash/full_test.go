@@ -1,0 +1,77 @@
+package crash
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestFullDisk fills a small disk with the log and then with another's file to
+// the last byte, starts on the full disk, and frees it again.
+func TestFullDisk(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("sluice-crash", disk, "tmpfs", 0, "size=64m"); err != nil {
+		if os.Getenv("CRASH_MINUTES") != "" {
+			t.Fatalf("a full disk needs the right to mount a tmpfs: %v", err)
+		}
+		t.Skipf("SKIPPED: a full disk needs the right to mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	all, l := newTally(), newLedger()
+	run := func(round int, what string, wait time.Duration, env ...string) *process {
+		p, err := start(l, filepath.Join(disk, "data"), append(env, writers(round),
+			envFloor+"=8388608")...)
+		require.NoError(t, err)
+		t.Cleanup(p.kill)
+		<-p.listed
+		after(wait, p.failed)
+		require.NoError(t, p.err(), lastLines(p.log.String(), 20))
+		good(t, p, what)
+		all.row(what).done++
+		all.row(what).acked += l.events.records
+		all.add(what, p, p.report)
+		return p
+	}
+
+	p := run(0, "log fills the disk", 20*time.Second)
+	require.Contains(t, p.finding.failure, "The disk is full")
+	var st syscall.Statfs_t
+	require.NoError(t, syscall.Statfs(disk, &st))
+	require.Greater(t, int64(st.Bavail)*st.Bsize, int64(0), "the floor kept room")
+	p.kill()
+	require.NoError(t, p.wait())
+
+	other := filepath.Join(disk, "other")
+	require.NoError(t, fill(other))
+	p = run(1, "start on a full disk", 300*time.Millisecond, envAppend+"=no")
+	require.Contains(t, p.log.String(), "removed the ballast")
+	p.stop()
+	require.NoError(t, p.wait())
+	require.True(t, p.finding.closed, lastLines(p.log.String(), 20))
+
+	require.NoError(t, os.Remove(other))
+	p = run(2, "disk has room again", 500*time.Millisecond)
+	p.stop()
+	require.NoError(t, p.wait())
+	require.True(t, p.finding.closed, lastLines(p.log.String(), 20))
+	show(t, all, l.events)
+}
+
+// fill writes to a file until the disk is full.
+func fill(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+	}
+	return nil
+}
