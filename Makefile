@@ -67,6 +67,10 @@ tour: ## Run the README's tour as printed, in a fresh clone; needs curl and Pyth
 test-browser: build ## Open the docs pages in a headless browser; installs what it needs.
 	bash tests/browser/run.sh $(BIN)
 
+.PHONY: test-clients
+test-clients: build ## Run real Schema Registry clients against a node; needs npm and Python.
+	bash tests/clients/run.sh $(BIN)
+
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
 	go run ./tools/bench -bin $(BIN)
