@@ -83,6 +83,9 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 			errs = append(errs, fmt.Errorf("topic %s: %w", t.Name, opened.failed))
 		}
 	}
+	if err := s.store.ConfigureCleaner(cleanerConfig(snapshot.BrokerSettings())); err != nil {
+		errs = append(errs, fmt.Errorf("setting up compaction: %w", err))
+	}
 	s.lead(old, next)
 	if old.loses(next) {
 		// Before the deletion is seen, so that a topic made again under the same
@@ -162,6 +165,16 @@ func partitionConfig(settings setting.Topic) storage.PartitionConfig {
 	if settings.RetentionTime < 0 {
 		cfg.RetentionMs = -1
 	}
+	cfg.CleanableRatioMin = settings.CleanableRatioMin
+	cfg.CompactionLagMs = settings.CompactionLagMin.Milliseconds()
+	cfg.DeleteRetentionMs = settings.DeleteRetention.Milliseconds()
+	cfg.FlushIntervalMs = settings.FlushInterval.Milliseconds()
+	switch settings.FlushPolicy {
+	case "interval":
+		cfg.Flush = storage.FlushInterval
+	case "never":
+		cfg.Flush = storage.FlushNever
+	}
 	switch {
 	case settings.Compact && settings.Delete:
 		cfg.CleanupPolicy = storage.CleanupCompactDelete
@@ -169,6 +182,14 @@ func partitionConfig(settings setting.Topic) storage.PartitionConfig {
 		cfg.CleanupPolicy = storage.CleanupCompact
 	}
 	return cfg
+}
+
+// cleanerConfig translates the settings of compaction on the node.
+func cleanerConfig(settings setting.Broker) storage.CleanerConfig {
+	return storage.CleanerConfig{
+		Threads: settings.CleanerThreadCount, Backoff: settings.CleanerBackoff,
+		BufferBytes: settings.CleanerBufferBytes,
+	}
 }
 
 // removeOthers deletes the stored partitions that the cluster does not give the

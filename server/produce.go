@@ -92,6 +92,9 @@ func (s *Server) newProduction(
 	} else {
 		err = p.takeRecords()
 	}
+	if err == nil {
+		err = p.checkKeys()
+	}
 	if err != nil {
 		p.release()
 		return nil, err
@@ -210,6 +213,7 @@ func (p *production) submit() {
 			Batch:       part.batch.bytes,
 			LeaderEpoch: storage.LeaderEpoch(p.topic.Partitions[part.partition].LeaderEpoch),
 			AppendTime:  p.topic.settings.LogAppendTime,
+			Early:       p.request.GetAcks() == sluicev1.Acks_ACKS_LEADER,
 		}
 		if p.request.ExpectedOffset != nil {
 			expected := storage.Offset(p.request.GetExpectedOffset())

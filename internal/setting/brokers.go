@@ -17,6 +17,11 @@ var brokerLogs = []Setting{
 		Unit: UnitMillis, Dynamic: true,
 		Doc: "How long the cleaner rests when it found nothing to compact.",
 	}, {
+		Name: "log.cleaner.dedupe.buffer.size", Type: Long, Default: "67108864", Min: 1 << 20,
+		Max: 1 << 40, Unit: UnitBytes, Dynamic: true,
+		Doc: "The memory in which the cleaner keeps hashes of keys, over all its threads; 24 " +
+			"bytes a key, taken as it is needed. A log with more keys takes several passes.",
+	}, {
 		Name: "log.cleaner.delete.retention.ms", Type: Long, Default: "86400000", Max: anyLong,
 		Unit: UnitMillis, Dynamic: true, Doc: "Default of the topic setting delete.retention.ms.",
 	}, {
@@ -32,6 +37,9 @@ var brokerLogs = []Setting{
 	}, {
 		Name: "log.cleanup.policy", Type: List, Default: "delete", Values: cleanups,
 		Dynamic: true, Doc: "Default of the topic setting cleanup.policy.",
+	}, {
+		Name: "log.flush.interval.ms", Type: Long, Default: "1000", Max: anyLong,
+		Unit: UnitMillis, Dynamic: true, Doc: "Default of the topic setting flush.ms.",
 	}, {
 		Name: "log.flush.policy", Type: String, Default: "always", Values: flushes,
 		Dynamic: true, Doc: "Default of the topic setting flush.policy.",

@@ -54,7 +54,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	assert.Equal(t, 168*time.Hour, topic.RetentionTime)
 	assert.EqualValues(t, -1, topic.RetentionBytes)
 	assert.EqualValues(t, 1048588, topic.MessageBytesMax)
-	assert.True(t, topic.Delete && !topic.Compact && !topic.FlushAsync)
+	assert.True(t, topic.Delete && !topic.Compact && topic.FlushPolicy == "always")
 	broker := setting.ResolveBroker(setting.Layers{})
 	assert.Equal(t, 5*time.Minute, broker.RetentionCheckInterval)
 	assert.Equal(t, 15*time.Second, broker.CleanerBackoff)

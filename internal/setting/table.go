@@ -11,7 +11,7 @@ var (
 	codecs   = []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
 	cleanups = []string{"delete", "compact"}
 	times    = []string{"CreateTime", "LogAppendTime"}
-	flushes  = []string{"always", "async"}
+	flushes  = []string{"always", "interval", "never"}
 )
 
 // topics are the settings of a topic. The default of each is what its first
@@ -43,10 +43,19 @@ var topics = []Setting{
 		Doc: "How long compaction keeps a record with a null value, so that readers see the " +
 			"deletion.",
 	}, {
+		Name: "flush.ms", Type: Long, Default: "1000", Max: anyLong, Unit: UnitMillis,
+		Synonyms: []string{"log.flush.interval.ms"},
+		Doc: "The longest time for which answered writes may not be on disk. Counts under " +
+			"flush.policy interval only.",
+	}, {
 		Name: "flush.policy", Type: String, Default: "always", Values: flushes,
 		Synonyms: []string{"log.flush.policy"},
-		Doc: "always: a write is answered (acks 1 and all) after it is on disk. async: it is " +
-			"answered before, and a power cut may lose the last answered records.",
+		Doc: "When a write with acks=leader is answered. always: after it is on disk. interval: " +
+			"as soon as it has its offset, unless answered writes have waited for the disk " +
+			"for flush.ms already. never: as soon as it has its offset. Under interval and " +
+			"never a power cut or a kill may lose the last answered writes. What is written " +
+			"is the same: every write goes to disk as soon as the disk is free, and acks=all " +
+			"is answered after that.",
 	}, {
 		Name: "max.message.bytes", Type: Int, Default: "1048588", Max: anyInt,
 		Unit: UnitBytes, Synonyms: []string{"message.max.bytes"},

@@ -12,7 +12,8 @@ type Topic struct {
 	Delete                bool // cleanup.policy contains delete
 	CompressionType       string
 	DeleteRetention       time.Duration
-	FlushAsync            bool // flush.policy is async
+	FlushInterval         time.Duration
+	FlushPolicy           string // always, interval or never
 	MessageBytesMax       int32
 	LogAppendTime         bool // message.timestamp.type is LogAppendTime
 	CleanableRatioMin     float64
@@ -34,7 +35,8 @@ func topicOf(r resolver) Topic {
 		Delete:            slices.Contains(cleanup, "delete"),
 		CompressionType:   r.text("compression.type"),
 		DeleteRetention:   r.duration("delete.retention.ms"),
-		FlushAsync:        r.text("flush.policy") == "async",
+		FlushInterval:     r.duration("flush.ms"),
+		FlushPolicy:       r.text("flush.policy"),
 		MessageBytesMax:   int32(r.number("max.message.bytes")),
 		LogAppendTime:     r.text("message.timestamp.type") == "LogAppendTime",
 		CleanableRatioMin: r.double("min.cleanable.dirty.ratio"),
@@ -61,6 +63,7 @@ type Broker struct {
 	DefaultPartitionCount    int32
 
 	CleanerBackoff         time.Duration
+	CleanerBufferBytes     int64
 	CleanerThreadCount     int
 	RetentionCheckInterval time.Duration
 	ReplicaLagMax          time.Duration
@@ -103,6 +106,7 @@ func brokerOf(r resolver) Broker {
 		DefaultPartitionCount:    int32(r.number("num.partitions")),
 
 		CleanerBackoff:         r.duration("log.cleaner.backoff.ms"),
+		CleanerBufferBytes:     r.number("log.cleaner.dedupe.buffer.size"),
 		CleanerThreadCount:     int(r.number("log.cleaner.threads")),
 		RetentionCheckInterval: r.duration("log.retention.check.interval.ms"),
 		ReplicaLagMax:          r.duration("replica.lag.time.max.ms"),
