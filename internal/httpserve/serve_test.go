@@ -70,19 +70,11 @@ func TestRequestsInProgressEndFirst(t *testing.T) {
 
 func TestCallersThatAreTooSlowOrTooLong(t *testing.T) {
 	address, end := serve(t, http.NotFoundHandler(), options())
-	endless := "GET / HTTP/1.1
-Host: x
-X: " + strings.Repeat("x", 1<<20) + "
-
-"
+	endless := "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"
 	for request, want := range map[string]string{
-		"GET / HTTP/1.1
-Host: x
-": "", // and nothing more
-		"GET / HTTP/1.1
-
-":        "400",
-		endless:                          "431",
+		"GET / HTTP/1.1\r\nHost: x\r\n": "", // and nothing more
+		"GET / HTTP/1.1\r\n\r\n":        "400",
+		endless:                         "431",
 	} {
 		conn, err := net.Dial("tcp", address)
 		require.NoError(t, err)
