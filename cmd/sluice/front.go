@@ -73,7 +73,8 @@ func startFront(
 // registryConfig returns the configuration of the schema registry.
 func registryConfig(broker *lateBroker, log *slog.Logger) registry.Config {
 	config := registry.DefaultConfig()
-	config.Conn, config.Ready, config.Docs = broker, broker.ready, docs.OpenAPI()
+	config.Conn, config.Ready = awaitedBroker{broker}, broker.ready
+	config.Docs = docs.OpenAPI()
 	config.Logger = log.With("room", "registry")
 	config.Version = version
 	return config

@@ -15,8 +15,9 @@ import (
 // lateBroker is a broker that is still being built: until it is set, calls fail
 // with BROKER_NOT_AVAILABLE, the node is not ready, and there are no metrics.
 type lateBroker struct {
-	reason string // why there is no broker yet
-	built  atomic.Pointer[builtBroker]
+	reason  string // why there is no broker yet
+	built   atomic.Pointer[builtBroker]
+	arrived chan struct{} // closed once built is set
 }
 
 // builtBroker is what a lateBroker stands for.
@@ -26,10 +27,15 @@ type builtBroker struct {
 	metrics prometheus.Gatherer
 }
 
-func newLateBroker(reason string) *lateBroker { return &lateBroker{reason: reason} }
+func newLateBroker(reason string) *lateBroker {
+	return &lateBroker{reason: reason, arrived: make(chan struct{})}
+}
 
-// set gives it the broker.
-func (l *lateBroker) set(b *builtBroker) { l.built.Store(b) }
+// set gives it the broker, once.
+func (l *lateBroker) set(b *builtBroker) {
+	l.built.Store(b)
+	close(l.arrived)
+}
 
 // ready returns why the node cannot serve, or nil.
 func (l *lateBroker) ready() error {
@@ -70,4 +76,38 @@ func (l *lateBroker) NewStream(
 		return b.NewStream(ctx, desc, method, opts...)
 	}
 	return nil, l.refusal()
+}
+
+// awaitedBroker is a lateBroker whose calls wait until it is set, for what works
+// in the background: to that, a node that is starting is no failure.
+type awaitedBroker struct{ late *lateBroker }
+
+// wait returns once there is a broker, or ctx ends.
+func (a awaitedBroker) wait(ctx context.Context) error {
+	select {
+	case <-a.late.arrived:
+		return nil
+	case <-ctx.Done():
+		return fault.Status(ctx.Err()).Err()
+	}
+}
+
+// Invoke makes a unary call (grpc.ClientConnInterface).
+func (a awaitedBroker) Invoke(
+	ctx context.Context, method string, args, reply any, opts ...grpc.CallOption,
+) error {
+	if err := a.wait(ctx); err != nil {
+		return err
+	}
+	return a.late.Invoke(ctx, method, args, reply, opts...)
+}
+
+// NewStream opens a stream (grpc.ClientConnInterface).
+func (a awaitedBroker) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	if err := a.wait(ctx); err != nil {
+		return nil, err
+	}
+	return a.late.NewStream(ctx, desc, method, opts...)
 }
