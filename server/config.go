@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/sluicelog/sluice/server/schema"
 )
 
 // Config says what a Server is beside the cluster and the store that it is
@@ -17,6 +19,9 @@ type Config struct {
 	// Clock gives the wall clock, for timestamps and commit times. Default:
 	// time.Now.
 	Clock func() time.Time
+	// Schemas is the registry that knows the schemas of the records that topics
+	// ask to be checked. Default nil: such topics can't be written to.
+	Schemas schema.Source
 	// TopicLabelCountMax is how many topics have metrics of their own; all
 	// others share those of "(other)". Default 1000, range 1 to 10,000.
 	TopicLabelCountMax int

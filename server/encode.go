@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,13 +16,16 @@ const headerNameBytesMax = 1 << 10
 
 // takeRecords turns the plain records of a request into batches, one for each
 // partition.
-func (p *production) takeRecords() error {
+func (p *production) takeRecords(ctx context.Context) error {
 	scratch := scratches.Get().(*scratch)
 	defer scratch.release()
 	if err := p.translate(scratch); err != nil {
 		return err
 	}
 	if err := p.group(); err != nil {
+		return err
+	}
+	if err := p.validate(ctx, scratch.records); err != nil {
 		return err
 	}
 	options := batch.DefaultEncodeOptions()
@@ -205,7 +209,7 @@ func topicCodec(name string) (codec batch.Codec, fixed bool) {
 
 // takeBatch checks a batch that the caller has encoded. It is stored as it came
 // unless the topic asks for another compression.
-func (p *production) takeBatch() error {
+func (p *production) takeBatch(ctx context.Context) error {
 	log, err := p.s.partition(p.topic, p.request.GetPartition())
 	if err != nil {
 		return err
@@ -218,6 +222,9 @@ func (p *production) takeBatch() error {
 	if header.Transactional() {
 		return fault.InvalidRequest.With().At("record_batch",
 			"is part of a transaction, and none is open")
+	}
+	if err := p.validateBatch(ctx, raw); err != nil {
+		return err
 	}
 	p.parts = []part{{
 		partition: p.request.GetPartition(), log: log, batch: &buffer{bytes: raw},

@@ -88,9 +88,9 @@ func (s *Server) newProduction(
 		written: make(chan struct{}),
 	}
 	if request.RecordBatch != nil {
-		err = p.takeBatch()
+		err = p.takeBatch(ctx)
 	} else {
-		err = p.takeRecords()
+		err = p.takeRecords(ctx)
 	}
 	if err == nil {
 		err = p.checkKeys()

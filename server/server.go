@@ -28,6 +28,7 @@ import (
 	"github.com/sluicelog/sluice/internal/setting"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
+	"github.com/sluicelog/sluice/server/schema"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -38,6 +39,7 @@ type Server struct {
 	store   *storage.Store
 	cluster *cluster.Cluster
 	groups  *group.Coordinator
+	schemas *schema.Checker // nil: there is no registry
 	metrics *metrics
 	health  *health.Server
 	tasks   *run.Group
@@ -68,6 +70,12 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		static:   c.BrokerSettings(),
 		tasks:    run.New(context.Background(), "server"),
 		draining: make(chan struct{}),
+	}
+	if cfg.Schemas != nil {
+		var err error
+		if s.schemas, err = schema.New(cfg.Schemas, schema.DefaultConfig()); err != nil {
+			return nil, err
+		}
 	}
 	s.calls.max = int64(s.static.RequestInFlightMax)
 	s.streams.max = int64(s.static.RequestInFlightMax)

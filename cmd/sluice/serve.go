@@ -21,7 +21,8 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node",
-		Long: "Run a node: the gRPC API, the HTTP API and its documentation, over a log on disk.\n" +
+		Long: "Run a node: the gRPC API, the HTTP API and its documentation, and the Schema\n" +
+			"Registry, over a log on disk.\n" +
 			"Every flag can also be given in the environment (--data-dir is SLUICE_DATA_DIR)\n" +
 			"or in a YAML file (--config) under its own name; flags win over the environment,\n" +
 			"the environment over the file.",
@@ -73,7 +74,7 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 		return err
 	}
 	defer closing(&err, "log", store.Close)
-	node, err := server.New(cfg.serverConfig(log), store, meta)
+	node, err := server.New(cfg.serverConfig(broker, log), store, meta)
 	if err != nil {
 		return err
 	}

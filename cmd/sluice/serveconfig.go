@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
 
 	"github.com/sluicelog/sluice/server"
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/schema"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -118,9 +120,15 @@ func (c *serveConfig) storageConfig(meta *cluster.Cluster, log *slog.Logger) sto
 	return cfg
 }
 
-// serverConfig returns the configuration of the broker.
-func (c *serveConfig) serverConfig(log *slog.Logger) server.Config {
+// serverConfig returns the configuration of the broker. It asks the registry,
+// where there is one, over conn.
+func (c *serveConfig) serverConfig(
+	conn grpc.ClientConnInterface, log *slog.Logger,
+) server.Config {
 	cfg := server.DefaultConfig()
+	if c.registryListen != "" {
+		cfg.Schemas = schema.NewTwin(conn)
+	}
 	cfg.Version = version
 	cfg.Logger = log.With("room", "server")
 	return cfg
