@@ -194,7 +194,8 @@ func databaseFiles(dir string) (map[string]int64, error) {
 				continue
 			}
 		}
-		if info, err := e.Info(); err == nil {
+		info, err := os.Stat(filepath.Join(dir, databaseName, e.Name()))
+		if err == nil {
 			files[e.Name()] = info.Size()
 		}
 	}
