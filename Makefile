@@ -60,8 +60,8 @@ breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (defa
 	bash tools/breaking.sh $(BUF) $(AGAINST)
 
 .PHONY: tour
-tour: ## Run the README's tour as printed, in a fresh clone; needs curl and Python.
-	bash tools/tour.sh README.md
+tour: ## Run the README's tour and the guides as printed, in fresh clones; needs curl and Python.
+	bash tools/tour.sh README.md docs/guide/schemas.md
 
 .PHONY: test-browser
 test-browser: build ## Open the docs pages in a headless browser; installs what it needs.
