@@ -44,6 +44,19 @@ type meta struct {
 	// Verdict is NEW or LOSSY until Settle: a second crash in between must
 	// not make it RECOVERED.
 	Verdict Verdict `json:"verdict,omitempty"`
+	// Sum is the CRC-32C of the rest: a flipped bit in here must not make a
+	// full directory a new one.
+	Sum string `json:"crc32c"`
+}
+
+// sum returns what Sum must be.
+func (m meta) sum() string {
+	m.Sum = ""
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err.Error() // which no sum equals
+	}
+	return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli))
 }
 
 // newMeta returns the meta of a directory that is new.
@@ -69,6 +82,11 @@ func readMeta(dir string) (m meta, ok bool, err error) {
 		return meta{}, false, fmt.Errorf("data directory %s: %s is not readable: %w",
 			dir, metaName, err)
 	}
+	// Another format says so before its sum is looked at.
+	if m.Format == formatVersion && m.Sum != m.sum() {
+		return meta{}, false, fmt.Errorf("data directory %s: %s is damaged: its checksum is %q, "+
+			"its content has %s", dir, metaName, m.Sum, m.sum())
+	}
 	return m, true, nil
 }
 
@@ -90,6 +108,7 @@ func (m meta) check(cfg Config) error {
 
 // write replaces meta.json.
 func (m meta) write(dir string) error {
+	m.Sum = m.sum()
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ type file struct {
 	pages, synced    map[int64][]byte // never changed in place
 	size, syncedSize int64
 	dirty            map[int64]bool
+	shrunk           bool // since it was synced
 
 	names, syncedNames map[string]*file
 	changes            []change // of names since they were synced
@@ -186,6 +187,7 @@ func (f *file) readAt(at int64, n int) []byte {
 // truncate sets the length.
 func (f *file) truncate(size int64) {
 	f.modified = time.Now()
+	f.shrunk = f.shrunk || size < f.size
 	for n := range f.pages {
 		if n*pageBytes >= size {
 			delete(f.pages, n)
@@ -214,7 +216,7 @@ func (f *file) sync() {
 		}
 	}
 	clear(f.dirty)
-	f.syncedSize = f.size
+	f.syncedSize, f.shrunk = f.size, false
 }
 
 // severity says how much of what was not synced a power cut takes.
@@ -271,6 +273,12 @@ func (d *disk) revive(
 		}
 		f.syncedNames = maps.Clone(f.names)
 		return f
+	}
+	if old.shrunk && how == takesSome {
+		// File systems keep the order in which names and lengths changed: ext4,
+		// XFS and Btrfs do. What is cut off before a name goes is not gone
+		// without the names that came before it.
+		how = takesAll
 	}
 	f.pages, f.size = maps.Clone(old.synced), old.syncedSize
 	if how == takesNone || how == takesSome && random.IntN(2) == 0 {
