@@ -25,7 +25,7 @@ type body struct {
 	g       *Gateway
 	from    io.Reader
 	close   func()
-	expired func() // the deadline of the connection's reads is lifted
+	arrived func() // the deadline of the connection's reads is lifted: the body is whole
 	read    int64
 	buffer  *bytes.Buffer
 	problem error // what is wrong with it, where a text of it was passed on
@@ -39,7 +39,7 @@ var (
 // openBody puts the limits around a request's body before anything reads it. A
 // route that takes none gets an empty one.
 func (g *Gateway) openBody(w *response, r *http.Request, takes bool) (*body, error) {
-	b := &body{g: g, from: http.NoBody, close: func() {}, expired: func() {}}
+	b := &body{g: g, from: http.NoBody, close: func() {}, arrived: func() {}}
 	if !takes || !hasBody(r) {
 		return b, nil
 	}
@@ -47,9 +47,7 @@ func (g *Gateway) openBody(w *response, r *http.Request, takes bool) (*body, err
 		return nil, g.tooLarge()
 	}
 	control := http.NewResponseController(w.ResponseWriter)
-	if control.SetReadDeadline(time.Now().Add(g.limits.BodyTimeout)) == nil {
-		b.expired = func() { _ = control.SetReadDeadline(time.Time{}) }
-	}
+	b.arrived = func() { _ = control.SetReadDeadline(time.Time{}) } // no-op in tests
 	b.from = http.MaxBytesReader(w.ResponseWriter, r.Body, g.limits.BodyBytesMax)
 	switch coding := strings.ToLower(r.Header.Get("Content-Encoding")); coding {
 	case "", "identity":
@@ -87,8 +85,8 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.read > b.g.limits.BodyBytesMax {
 		return 0, errInflated
 	}
-	if err != nil {
-		b.expired()
+	if errors.Is(err, io.EOF) {
+		b.arrived()
 	}
 	return n, err
 }
@@ -100,7 +98,6 @@ func (b *body) Close() error { return nil }
 // invalid from then on.
 func (b *body) release() {
 	b.close()
-	b.expired()
 	b.g.bodyBytes.Add(-b.read)
 	b.read = 0
 	if b.buffer != nil && b.buffer.Cap() <= pooledBytesMax {

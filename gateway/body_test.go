@@ -274,6 +274,16 @@ func TestASlowCallerIsCutOff(t *testing.T) {
 	answer := s.raw(t, "POST /v1/topics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+
 		"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	assert.Contains(t, answer, "HTTP/1.1 408", "the body never ends")
+	for request, want := range map[string]string{
+		"POST /v1/topics":            "HTTP/1.1 408",
+		"POST /v1/topics/orders":     "HTTP/1.1 405", // answered before the body is read
+		"GET /v1/topics/orders":      "HTTP/1.1 200", // takes no body
+		"POST /v1/no/such/path/here": "HTTP/1.1 404",
+	} {
+		answer := s.raw(t, request+" HTTP/1.1\r\nHost: a\r\n"+
+			"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		assert.Contains(t, answer, want, "%s, on a connection that is kept", request)
+	}
 }
 
 func TestALongPollOutlastsTheBodyTimeout(t *testing.T) {

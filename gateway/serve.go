@@ -18,6 +18,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		ConnectionPerAddressCountMax: g.limits.ConnectionPerAddressCountMax,
 		HeaderBytesMax:               g.limits.HeaderBytesMax,
 		HeaderTimeout:                g.limits.HeaderTimeout,
+		BodyTimeout:                  g.limits.BodyTimeout,
 		IdleTimeout:                  g.limits.IdleTimeout,
 		DrainTimeout:                 g.limits.DrainTimeout,
 		Drain:                        g.Drain,

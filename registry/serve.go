@@ -19,6 +19,7 @@ func (r *Registry) Serve(ctx context.Context, listener net.Listener) error {
 		ConnectionPerAddressCountMax: l.ConnectionPerAddressCountMax,
 		HeaderBytesMax:               l.HeaderBytesMax,
 		HeaderTimeout:                l.HeaderTimeout,
+		BodyTimeout:                  l.BodyTimeout,
 		IdleTimeout:                  l.IdleTimeout,
 		DrainTimeout:                 l.DrainTimeout,
 		Drain:                        func() { r.stopping.Store(true) },

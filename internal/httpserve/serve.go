@@ -27,6 +27,11 @@ type Options struct {
 	HeaderBytesMax int
 	// HeaderTimeout is how long a caller may take to send them.
 	HeaderTimeout time.Duration
+	// BodyTimeout is how long a caller may take to send a body, also one that
+	// the handler never reads. A handler that goes on for longer lifts the
+	// connection's read deadline once it has read the whole body, and only then:
+	// what is left of a body is read before the connection is used again.
+	BodyTimeout time.Duration
 	// IdleTimeout is how long a connection stays open between requests.
 	IdleTimeout time.Duration
 	// DrainTimeout is how long requests in progress are waited for at the end.
@@ -47,7 +52,7 @@ func Serve(
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           hurried(handler, o.BodyTimeout),
 		ReadHeaderTimeout: o.HeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.HeaderBytesMax,
@@ -72,6 +77,17 @@ func Serve(
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// hurried gives callers that send a body a time in which to send it.
+func hurried(handler http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			control := http.NewResponseController(w)
+			_ = control.SetReadDeadline(time.Now().Add(timeout)) // a connection has one
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 func shutdown(server *http.Server, timeout time.Duration, cancel func()) error {

@@ -20,7 +20,8 @@ import (
 func options() httpserve.Options {
 	return httpserve.Options{
 		ConnectionCountMax: 8, ConnectionPerAddressCountMax: 1, HeaderBytesMax: 4 << 10,
-		HeaderTimeout: 200 * time.Millisecond, IdleTimeout: time.Minute,
+		HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 50 * time.Millisecond,
+		IdleTimeout:  time.Minute,
 		DrainTimeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -89,4 +90,19 @@ func TestCallersThatAreTooSlowOrTooLong(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 	require.NoError(t, end())
+}
+
+func TestABodyThatNeverEndsDoesNotKeepTheConnection(t *testing.T) {
+	address, end := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusTeapot) // the body is of no interest
+	}), options())
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
+	require.NoError(t, err)
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Contains(t, string(answer), "HTTP/1.1 418")
+	assert.NoError(t, end())
 }
