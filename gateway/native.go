@@ -110,7 +110,10 @@ func (g *Gateway) addMethod(mux *runtime.ServeMux, method protoreflect.MethodDes
 	for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
 		added := route{
 			surface: nativeSurface, input: method.Input(), produces: []string{typeJSON},
-			handle: func(w *response, r *http.Request, _ params) { mux.ServeHTTP(w, r) },
+			handle: func(w *response, r *http.Request, _ params) {
+				w.quiet = true // grpc-gateway would write an error to stderr
+				mux.ServeHTTP(w, r)
+			},
 		}
 		added.method, added.pattern = verbAndPath(binding)
 		if binding.GetBody() != "" {

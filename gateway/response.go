@@ -22,6 +22,7 @@ type response struct {
 	surface  *surface
 	encoding string // what the caller takes: gzip, zstd or ""
 	plain    bool   // never compress
+	quiet    bool   // writes that fail look like others: the caller is gone
 	wrote    bool
 	into     encoder // nil: as it is
 }
@@ -91,14 +92,19 @@ func (w *response) start(status, size int) {
 }
 
 // Write sends a part of the body.
-func (w *response) Write(p []byte) (int, error) {
+func (w *response) Write(p []byte) (n int, err error) {
 	if !w.wrote {
 		w.start(http.StatusOK, len(p))
 	}
 	if w.into != nil {
-		return w.into.Write(p)
+		n, err = w.into.Write(p)
+	} else {
+		n, err = w.ResponseWriter.Write(p)
 	}
-	return w.ResponseWriter.Write(p)
+	if err != nil && w.quiet {
+		return len(p), nil
+	}
+	return n, err
 }
 
 // finish ends the body.
