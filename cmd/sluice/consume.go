@@ -23,6 +23,8 @@ type consumption struct {
 	nullMarker string
 	isolation  string
 	exitAtEnd  bool
+	avro       bool
+	registry   *registryFlags
 }
 
 func newConsumeCommand() *cobra.Command {
@@ -34,15 +36,19 @@ func newConsumeCommand() *cobra.Command {
 			"--format is json (an object on each line), or text in which stand\n" +
 			"  %t topic   %p partition   %o offset   %k key   %v value   %h headers\n" +
 			"  %T timestamp in ms   %d timestamp as RFC 3339   %K %V sizes (-1: null)   %% a %\n" +
-			"  %k{hex} %v{base64} encoded   \\n \\t \\r \\0 \\\\ \\xHH characters",
+			"  %k{hex} %v{base64} encoded   \\n \\t \\r \\0 \\\\ \\xHH characters\n\n" +
+			"With --avro or --registry, keys and values that the serializers of the schema\n" +
+			"registry wrote are printed as Avro's JSON; in the objects of --format json they\n" +
+			"are JSON, too, and no text. Others are printed as they are.",
 		Example: "  sluice consume flights\n" +
 			"  sluice consume flights --from end --format '%p %o %k %v\\n'\n" +
 			"  sluice consume flights --from @-1h --exit-at-end --output json\n" +
-			"  sluice consume flights --partition 0 --from 100 --count 10",
+			"  sluice consume flights --partition 0 --from 100 --count 10\n" +
+			"  sluice consume flights --avro --format json",
 		Args: cobra.MinimumNArgs(1),
 	}
 	conn := addConnection(c)
-	want := consumption{isolation: "read_uncommitted"}
+	want := consumption{isolation: "read_uncommitted", registry: addRegistry(c, conn)}
 	flags := c.Flags()
 	flags.StringVar(&want.from, "from", "beginning",
 		"`beginning|end|OFFSET|@TIME`: where to begin in every partition")
@@ -56,6 +62,8 @@ func newConsumeCommand() *cobra.Command {
 		"isolation", "`read_uncommitted|read_committed`: which records of transactions to print")
 	flags.BoolVar(&want.exitAtEnd, "exit-at-end", false,
 		"stop at the end that the partitions have now")
+	flags.BoolVar(&want.avro, "avro", false,
+		"print keys and values in the schema registry's format as JSON (--registry implies it)")
 	c.RunE = conn.with(func(
 		ctx context.Context, c *cobra.Command, client *sluice.Client, args []string,
 	) error {
@@ -65,18 +73,26 @@ func newConsumeCommand() *cobra.Command {
 		slices.Sort(args)
 		slices.Sort(want.partitions)
 		want.partitions = slices.Compact(want.partitions)
-		return want.run(ctx, c.OutOrStdout(), client, slices.Compact(args))
+		want.avro = want.avro || c.Flags().Changed("registry")
+		return want.run(ctx, c, client, slices.Compact(args))
 	})
 	return c
 }
 
 // run prints what was asked for.
 func (w *consumption) run(
-	ctx context.Context, out io.Writer, client *sluice.Client, topics []string,
+	ctx context.Context, c *cobra.Command, client *sluice.Client, topics []string,
 ) error {
 	format, err := parseRecordFormat(w.format, w.nullMarker)
 	if err != nil {
 		return err
+	}
+	if w.avro {
+		reader, err := newAvroReader(w.registry, c.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		format = reader.format(ctx, format, w.format == "json")
 	}
 	from, err := parseFrom(w.from, time.Now())
 	if err != nil {
@@ -99,7 +115,7 @@ func (w *consumption) run(
 	defer consumer.Close()
 	err = w.assign(ctx, consumer, from, topics)
 	if err == nil {
-		err = w.print(ctx, consumer, out, format)
+		err = w.print(ctx, consumer, c.OutOrStdout(), format)
 	}
 	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil

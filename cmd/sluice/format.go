@@ -172,9 +172,9 @@ type recordJSON struct {
 	Partition   int32        `json:"partition"`
 	Offset      int64        `json:"offset"`
 	Timestamp   string       `json:"timestamp"`
-	Key         *string      `json:"key"`
+	Key         any          `json:"key"` // a text, or JSON
 	KeyBase64   []byte       `json:"key_base64,omitempty"`
-	Value       *string      `json:"value"`
+	Value       any          `json:"value"`
 	ValueBase64 []byte       `json:"value_base64,omitempty"`
 	Headers     []headerJSON `json:"headers,omitempty"`
 }
@@ -199,12 +199,24 @@ func textOrBase64(b []byte) (*string, []byte) {
 
 // appendRecordJSON writes a record as one line of JSON.
 func appendRecordJSON(dst []byte, r *sluice.Record) []byte {
+	return appendDecodedJSON(dst, r, nil, nil)
+}
+
+// appendDecodedJSON is appendRecordJSON for a record whose key or value has been
+// decoded to JSON; nil means that it has not.
+func appendDecodedJSON(dst []byte, r *sluice.Record, key, value []byte) []byte {
 	out := recordJSON{
 		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset,
 		Timestamp: r.Timestamp.UTC().Format(jsonTimeLayout),
 	}
 	out.Key, out.KeyBase64 = textOrBase64(r.Key)
 	out.Value, out.ValueBase64 = textOrBase64(r.Value)
+	if key != nil {
+		out.Key, out.KeyBase64 = json.RawMessage(key), nil
+	}
+	if value != nil {
+		out.Value, out.ValueBase64 = json.RawMessage(value), nil
+	}
 	for _, h := range r.Headers {
 		header := headerJSON{Name: h.Key}
 		header.Value, header.ValueBase64 = textOrBase64(h.Value)
@@ -214,7 +226,7 @@ func appendRecordJSON(dst []byte, r *sluice.Record) []byte {
 	encoder := json.NewEncoder(line)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(out); err != nil {
-		panic(err) // plain strings and numbers always can be written
+		panic(err) // plain strings, numbers and JSON always can be written
 	}
 	return line.Bytes()
 }

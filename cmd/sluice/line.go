@@ -21,6 +21,10 @@ type lineFormat struct {
 	keyField     string // none if empty
 	nullMarker   *string
 	headers      []sluice.Header
+
+	// What makes the bytes of a key or value of its text, in place of format;
+	// nil: nothing.
+	encodeKey, encodeValue func(text []byte) ([]byte, error)
 }
 
 // record makes a record of a line, which it takes over. Errors say what is
@@ -43,19 +47,42 @@ func (f *lineFormat) record(line []byte) (sluice.Record, error) {
 		return r, nil
 	}
 	var err error
-	if r.Value, err = f.decode(value); err != nil {
+	encode := f.decode
+	if f.encodeValue != nil {
+		encode = f.encodeValue
+	}
+	if r.Value, err = encode(value); err != nil {
 		return r, err
 	}
 	if f.keyField != "" {
-		r.Key, err = fieldText(r.Value, f.keyField)
+		r.Key, err = f.fieldKey(value)
 	}
 	return r, err
+}
+
+// fieldKey returns the key of a record whose value is a JSON object.
+func (f *lineFormat) fieldKey(document []byte) ([]byte, error) {
+	raw, err := field(document, f.keyField)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	if f.encodeKey == nil {
+		return fieldText(raw)
+	}
+	key, err := f.encodeKey(raw)
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	return key, nil
 }
 
 // key decodes what stands before the separator. With json it is plain text.
 func (f *lineFormat) key(text []byte) ([]byte, error) {
 	if f.isNull(text) {
 		return nil, nil
+	}
+	if f.encodeKey != nil {
+		return f.encodeKey(text)
 	}
 	if f.format == "json" {
 		return text, nil
@@ -101,20 +128,26 @@ func decodeBase64(text []byte) ([]byte, error) {
 	return out, nil
 }
 
-// fieldText returns the text of a field of a JSON object: a string without its
-// quotes, and anything else as it is written; nil for null.
-func fieldText(document []byte, field string) ([]byte, error) {
+// field returns a field of a JSON object as it is written; nil for null.
+func field(document []byte, name string) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(document, &fields); err != nil {
 		return nil, fmt.Errorf("no key: the line is not a JSON object (--key-field): %w", err)
 	}
-	raw, ok := fields[field]
+	raw, ok := fields[name]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("no key: the object has no field %q (--key-field)", field)
+		return nil, fmt.Errorf("no key: the object has no field %q (--key-field)", name)
 	case string(raw) == "null":
 		return nil, nil
-	case raw[0] != '"':
+	}
+	return raw, nil
+}
+
+// fieldText returns the text of a JSON value: a string without its quotes, and
+// anything else as it is written.
+func fieldText(raw []byte) ([]byte, error) {
+	if raw[0] != '"' {
 		return raw, nil
 	}
 	var text string
@@ -138,7 +171,7 @@ func parseHeaders(pairs []string) ([]sluice.Header, error) {
 // check refuses settings that make no sense together.
 func (f *lineFormat) check() error {
 	if f.keyField != "" && f.format != "json" {
-		return &usageError{errors.New("--key-field needs --format json")}
+		return &usageError{errors.New("--key-field needs --format json, or a schema")}
 	}
 	if f.keyField != "" && f.keySeparator != "" {
 		return &usageError{errors.New("--key-field and --key-separator exclude each other")}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 )
@@ -78,56 +79,89 @@ func newProduceCommand() *cobra.Command {
 			"tombstone).\n\n" +
 			"--format says what a line is: raw (the value itself), json (checked, then written\n" +
 			"as it is), hex or base64 (decoded, as is the key before --key-separator).\n\n" +
+			"With --schema or --schema-id a line is a value of that schema in Avro's JSON, and\n" +
+			"is written as the serializers of the schema registry write it; --key-schema and\n" +
+			"--key-schema-id do the same for keys.\n\n" +
 			"Records have no key, and spread over the partitions, unless --key-separator or\n" +
 			"--key-field says where the key is. Records of one key go to one partition.",
 		Example: "  echo hello | sluice produce greetings\n" +
 			"  sluice produce flights --format json --key-field origin < flights.jsonl\n" +
 			"  echo 'k:v' | sluice produce profiles --key-separator : -H source=cli\n" +
-			"  echo 'k:NULL' | sluice produce profiles --key-separator : --null-marker NULL",
+			"  echo 'k:NULL' | sluice produce profiles --key-separator : --null-marker NULL\n" +
+			"  sluice produce flights --schema flight.avsc --registry http://127.0.0.1:8081 " +
+			"< flights.jsonl",
 		Args: takes("TOPIC"),
 	}
 	conn := addConnection(c)
-	producer := addProducer(c)
-	format := &lineFormat{format: "raw"}
-	var headers []string
-	var nullMarker string
-	flags := c.Flags()
-	flags.Var(&choice{&format.format, []string{"raw", "json", "hex", "base64"}}, "format",
-		"`raw|json|hex|base64`: what a line is")
-	flags.StringVar(&format.keySeparator, "key-separator", "",
-		"the key is what stands before the first `text` of this in a line")
-	flags.StringVar(&format.keyField, "key-field", "",
-		"with --format json, the key is the text of this `field` of the object")
-	flags.StringVar(&nullMarker, "null-marker", "",
-		"a key or value that is exactly this `text` is null")
-	flags.StringArrayVarP(&headers, "header", "H", nil,
-		"a header of every record as `name=value`, repeatable")
-	flags.Int32Var(&format.partition, "partition", 0, "write to this `partition`, from 0")
-	c.RunE = conn.with(func(
-		ctx context.Context, c *cobra.Command, client *sluice.Client, args []string,
-	) error {
-		format.topic = args[0]
-		if c.Flags().Changed("null-marker") {
-			format.nullMarker = &nullMarker
-		}
-		var err error
-		if format.headers, err = parseHeaders(headers); err != nil {
-			return err
-		}
-		if err := format.check(); err != nil {
-			return err
-		}
-		var more []sluice.ProducerOption
-		if c.Flags().Changed("partition") {
-			more = append(more, sluice.WithPartitioner(sluice.ManualPartitioner))
-		}
-		options, err := producer.options(c, more...)
-		if err != nil {
-			return err
-		}
-		return conn.produce(ctx, c, client, format, options)
-	})
+	run := producing{
+		conn: conn, producer: addProducer(c), schemas: addSchemas(c, conn),
+		format: &lineFormat{format: "raw"},
+	}
+	run.addFlags(c.Flags())
+	c.RunE = conn.with(run.run)
 	return c
+}
+
+// producing is what a run of produce was asked for.
+type producing struct {
+	conn       *connection
+	producer   *producerFlags
+	schemas    *schemaFlags
+	format     *lineFormat
+	headers    []string
+	nullMarker string
+}
+
+// addFlags declares the flags that say what a line is.
+func (p *producing) addFlags(flags *pflag.FlagSet) {
+	f := p.format
+	flags.Var(&choice{&f.format, []string{"raw", "json", "hex", "base64"}}, "format",
+		"`raw|json|hex|base64`: what a line is")
+	flags.StringVar(&f.keySeparator, "key-separator", "",
+		"the key is what stands before the first `text` of this in a line")
+	flags.StringVar(&f.keyField, "key-field", "",
+		"with --format json or a schema, the key is the text of this `field` of the object")
+	flags.StringVar(&p.nullMarker, "null-marker", "",
+		"a key or value that is exactly this `text` is null")
+	flags.StringArrayVarP(&p.headers, "header", "H", nil,
+		"a header of every record as `name=value`, repeatable")
+	flags.Int32Var(&f.partition, "partition", 0, "write to this `partition`, from 0")
+}
+
+// run checks what was asked for, and does it.
+func (p *producing) run(
+	ctx context.Context, c *cobra.Command, client *sluice.Client, args []string,
+) error {
+	p.format.topic = args[0]
+	if c.Flags().Changed("null-marker") {
+		p.format.nullMarker = &p.nullMarker
+	}
+	var err error
+	if p.format.headers, err = parseHeaders(p.headers); err != nil {
+		return err
+	}
+	if err := p.schemas.check(c, p.format); err != nil {
+		return err
+	}
+	if err := p.format.check(); err != nil {
+		return err
+	}
+	var more []sluice.ProducerOption
+	if c.Flags().Changed("partition") {
+		more = append(more, sluice.WithPartitioner(sluice.ManualPartitioner))
+	}
+	options, err := p.producer.options(c, more...)
+	if err != nil {
+		return err
+	}
+	// What is missing is told before the first line is typed.
+	if _, err := client.PartitionCount(ctx, args[0]); err != nil {
+		return err
+	}
+	if err := p.schemas.prepare(ctx, c, p.format); err != nil {
+		return err
+	}
+	return p.conn.produce(ctx, c, client, p.format, options)
 }
 
 // produce writes the input and says how much that was, also where it ends with
@@ -136,10 +170,6 @@ func (c *connection) produce(
 	ctx context.Context, cmd *cobra.Command, client *sluice.Client, format *lineFormat,
 	options []sluice.ProducerOption,
 ) error {
-	// A topic that is missing is told before the first line is typed.
-	if _, err := client.PartitionCount(ctx, format.topic); err != nil {
-		return err
-	}
 	producer, err := client.NewProducer(options...)
 	if err != nil {
 		return &usageError{err}

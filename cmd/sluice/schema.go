@@ -69,13 +69,17 @@ func (r *registryFlags) call(
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), callTimeout)
 		defer cancel()
-		err = do(ctx, c, registry, args)
-		if errors.Is(err, serde.ErrUnreachable) {
-			return fmt.Errorf("no schema registry answers (start one with 'sluice serve', or name "+
-				"another with --registry): %w", err)
-		}
+		return r.explain(do(ctx, c, registry, args))
+	}
+}
+
+// explain says what to do about a registry that cannot be reached.
+func (*registryFlags) explain(err error) error {
+	if !errors.Is(err, serde.ErrUnreachable) {
 		return err
 	}
+	return fmt.Errorf("no schema registry answers (start one with 'sluice serve', or name "+
+		"another with --registry): %w", err)
 }
 
 func newSchemaCommand() *cobra.Command {
@@ -126,22 +130,30 @@ func (in *schemaInput) read(
 		defer file.Close()
 		source = file
 	}
-	text, err := io.ReadAll(io.LimitReader(source, schemaBytesMax+1))
-	switch {
-	case err != nil:
-		return s, fmt.Errorf("reading the schema: %w", err)
-	case len(text) > schemaBytesMax:
-		return s, fmt.Errorf("the schema has more than %d bytes", schemaBytesMax)
-	case len(bytes.TrimSpace(text)) == 0:
-		return s, errors.New("the schema is empty")
+	var err error
+	if s.Text, err = readSchema(source); err != nil {
+		return s, err
 	}
-	s.Text = string(text)
 	references, err := registry.References(ctx, s)
 	if err != nil {
 		return s, err
 	}
 	_, err = serde.NewCodec(s.Text, references, serde.Limits{})
 	return s, err
+}
+
+// readSchema reads the text of a schema.
+func readSchema(source io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(source, schemaBytesMax+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("reading the schema: %w", err)
+	case len(text) > schemaBytesMax:
+		return "", fmt.Errorf("the schema has more than %d bytes", schemaBytesMax)
+	case len(bytes.TrimSpace(text)) == 0:
+		return "", errors.New("the schema is empty")
+	}
+	return string(text), nil
 }
 
 // schemaVersion reads a version: a number from 1, or latest.
