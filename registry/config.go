@@ -158,7 +158,7 @@ func (c *Config) Validate() error {
 		{"DrainTimeout", int64(l.DrainTimeout), 1},
 	} {
 		if limit.value < limit.min {
-			return fmt.Errorf("Limits.%s is %d, at least %d", limit.name, limit.value, limit.min)
+			return fmt.Errorf("limit %s is %d, at least %d", limit.name, limit.value, limit.min)
 		}
 	}
 	return nil

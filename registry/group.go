@@ -146,7 +146,7 @@ func (s *store) followLog(ctx context.Context) error {
 			}
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // what failed, failed because of the end
 		}
 		if err == nil {
 			continue

@@ -203,8 +203,10 @@ func (s *service) listSchemas(
 		return nil, ledger.Unprocessable.With("page_token is not one that a list returned")
 	}
 	_, last, _ := strings.Cut(string(after), " ")
-	l := listing{deleted: q.GetIncludeDeleted(), latestOnly: q.GetLatestOnly(),
-		ruleType: q.GetRuleType()}
+	l := listing{
+		deleted: q.GetIncludeDeleted(), latestOnly: q.GetLatestOnly(),
+		ruleType: q.GetRuleType(),
+	}
 	answer, bytes, previous := &registryv1.ListSchemasResponse{}, 0, ""
 	for _, name := range state.Names(q.GetSubjectPrefix()) {
 		if len(after) > 0 && name < last {

@@ -73,8 +73,10 @@ func (m *memoryLog) append(
 		return appended{}, fmt.Errorf("%w: %w", errRefused, ledger.SchemaTooLarge.With())
 	}
 	for _, r := range records {
-		m.records = append(m.records, kept{stamped: stamped{Record: r, batch: batch, time: 1,
-			at: ledger.Revision(len(m.records))}})
+		m.records = append(m.records, kept{stamped: stamped{
+			Record: r, batch: batch, time: 1,
+			at: ledger.Revision(len(m.records)),
+		}})
 	}
 	close(m.grown)
 	m.grown = make(chan struct{})

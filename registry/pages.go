@@ -51,8 +51,10 @@ func (r *Registry) pages() ([]route, error) {
 		fixed("/openapi.yaml", "application/yaml", text),
 		fixed("/openapi.json", "application/json", asJSON),
 		fixed("/docs", "text/html; charset=utf-8", page),
-		{method: http.MethodGet, pattern: split("/docs/assets/{file}"), handle: pageAsset(),
-			plain: true, offline: true},
+		{
+			method: http.MethodGet, pattern: split("/docs/assets/{file}"), handle: pageAsset(),
+			plain: true, offline: true,
+		},
 	}, nil
 }
 

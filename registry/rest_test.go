@@ -62,20 +62,34 @@ func TestBodiesThatAreNotWhatIsExpected(t *testing.T) {
 		body string
 		code int
 	}{
-		{"", 422}, {"null", 422}, {"[]", 422}, {`"x"`, 422}, {"1", 422},
-		{`{"schema":1}`, 422}, {`{"schema":{}}`, 422}, {`{"schema":"1","id":"1"}`, 422},
-		{`{"schema":"1","id":2147483648}`, 422}, {`{"schema":"1","version":1.5}`, 422},
+		{"", 422},
+		{"null", 422},
+		{"[]", 422},
+		{`"x"`, 422},
+		{"1", 422},
+		{`{"schema":1}`, 422},
+		{`{"schema":{}}`, 422},
+		{`{"schema":"1","id":"1"}`, 422},
+		{`{"schema":"1","id":2147483648}`, 422},
+		{`{"schema":"1","version":1.5}`, 422},
 		{`{"schema":"1","id":1e400}`, 422},
 		{`{"schema":"1","references":{}}`, 422},
 		{`{"schema":"1","references":[{"name":1}]}`, 422},
 		{`{"schema":"1","metadata":{"properties":{"a":1}}}`, 422},
-		{"{", 400}, {`{"schema":"1"} {}`, 400}, {`{"schema":"1","schema":"2"}`, 400},
-		{"\ufeff{}", 400}, {"{\"schema\":\"\xff\"}", 400}, {`{"schema":"\ud800"}`, 400},
-		{`{"x":` + strings.Repeat("[", 1_000_000), 400}, {"{\"schema\":\"\x00\"}", 400},
+		{"{", 400},
+		{`{"schema":"1"} {}`, 400},
+		{`{"schema":"1","schema":"2"}`, 400},
+		{"\ufeff{}", 400},
+		{"{\"schema\":\"\xff\"}", 400},
+		{`{"schema":"\ud800"}`, 400},
+		{`{"x":` + strings.Repeat("[", 1_000_000), 400},
+		{"{\"schema\":\"\x00\"}", 400},
 	}
 	for _, test := range tests {
-		for _, path := range []string{"/subjects/s/versions", "/subjects/s",
-			"/compatibility/subjects/s/versions"} {
+		for _, path := range []string{
+			"/subjects/s/versions", "/subjects/s",
+			"/compatibility/subjects/s/versions",
+		} {
 			w := g.call("POST", path, test.body)
 			var got errorBody
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))

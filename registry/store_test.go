@@ -251,7 +251,10 @@ func TestRecordsThatMeanNothingAreLeftOut(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, r := range [][2]string{
-		{`x`, `y`}, {`{}`, `{}`}, {`{"keytype":"WHAT","magic":0}`, `{}`}, {`null`, `null`},
+		{`x`, `y`},
+		{`{}`, `{}`},
+		{`{"keytype":"WHAT","magic":0}`, `{}`},
+		{`null`, `null`},
 		{`{"keytype":"NOOP","magic":0}`, ``},
 		{`{"keytype":"SCHEMA","subject":"t","version":1,"magic":1}`, `{"id":1,"schema":"null"}`},
 		{`{"keytype":"SCHEMA","subject":"t","version":0,"magic":1}`, `{"id":2,"schema":"null"}`},
@@ -301,5 +304,5 @@ func TestConfigsThatAreWrong(t *testing.T) {
 	c := DefaultConfig()
 	c.Conn, c.Limits.BodyBytesMax = noConn{}, 1
 	_, err = New(c)
-	require.EqualError(t, err, "registry: Limits.BodyBytesMax is 1, at least 1024")
+	require.EqualError(t, err, "registry: limit BodyBytesMax is 1, at least 1024")
 }

@@ -129,7 +129,7 @@ func TestNewRecordsAreFollowed(t *testing.T) {
 		_, err = consumer.Poll(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		cancel()
-		go f.fill(t, 0, 3, 3, batch.None)
+		go f.fill(t, 0, 3, 3, batch.None) //nolint:testifylint // encoding these never fails
 		var values []string
 		for r, err := range consumer.Records(t.Context()) {
 			require.NoError(t, err)
@@ -183,7 +183,7 @@ func TestAConsumerThatDoesNotPollReadsAheadOnlySoFar(t *testing.T) {
 		require.NoError(t, consumer.AssignTopics(t.Context(), sluice.Beginning(), "t"))
 		synctest.Wait()
 		assert.Less(t, sent, 10, "what the buffer and the connection hold, and no more")
-		for read := 0; read < 30; read++ {
+		for range 30 {
 			_, err := consumer.Poll(t.Context())
 			require.NoError(t, err)
 		}

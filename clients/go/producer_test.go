@@ -381,7 +381,7 @@ func TestAStreamThatIsRefusedFailsWhatItWasRefusedFor(t *testing.T) {
 		f.onBatch = func(_ batch.Header, r *sluicev1.ProduceRequest) action {
 			for r, err := range batch.Records(r.GetRecordBatch(), batch.Limits{}) {
 				if err == nil && string(r.Value) == "3" {
-					return action{breaks: fault.RequestTooLarge.With("limit", 1)}
+					return action{breaks: fault.RequestTooLarge.With("limit", 1, "setting", "x")}
 				}
 			}
 			return action{}
@@ -389,7 +389,7 @@ func TestAStreamThatIsRefusedFailsWhatItWasRefusedFor(t *testing.T) {
 		seen := produceAll(t, client, 8)
 		assert.Equal(t, []string{"0", "1", "2", "4", "5", "6", "7"}, f.values(t, 0))
 		assert.Equal(t, f.values(t, 0), seen.values)
-		assert.ErrorContains(t, seen.errs[3], "larger than the limit 1")
+		assert.ErrorContains(t, seen.errs[3], "the limit is 1 of x")
 	})
 }
 

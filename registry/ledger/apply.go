@@ -61,8 +61,10 @@ func (s *State) register(c Change) error {
 		}
 		content = known.content
 	}
-	v := Registered{Version: c.Version, ID: c.ID, Deleted: c.Deleted, Time: c.Time,
-		Content: content}
+	v := Registered{
+		Version: c.Version, ID: c.ID, Deleted: c.Deleted, Time: c.Time,
+		Content: content,
+	}
 	if old, ok := find(s, subjects, c.Subject).Find(c.Version); ok {
 		if old.ID == c.ID {
 			v.Time = old.Time

@@ -37,7 +37,7 @@ func (c *cache[V]) get(key digest) (v V, ok bool) {
 		return v, false
 	}
 	c.recent.MoveToFront(item)
-	return item.Value.(*cached[V]).value, true //nolint:forcetypeassert // only put fills the list
+	return item.Value.(*cached[V]).value, true //nolint:errcheck // put fills the list
 }
 
 // put keeps a value of about so many bytes, at the cost of those that were not
@@ -54,7 +54,7 @@ func (c *cache[V]) put(key digest, value V, bytes int) {
 	}
 	c.items[key] = c.recent.PushFront(&cached[V]{key, value, bytes})
 	for c.bytes += bytes; c.bytes > c.bytesMax; {
-		last := c.recent.Remove(c.recent.Back()).(*cached[V]) //nolint:forcetypeassert // see get
+		last := c.recent.Remove(c.recent.Back()).(*cached[V]) //nolint:errcheck // see get
 		delete(c.items, last.key)
 		c.bytes -= last.bytes
 	}

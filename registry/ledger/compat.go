@@ -18,8 +18,10 @@ func (s *State) Check(p *Parser, r Registration, version Version) ([]string, err
 	}
 	config := s.ConfigInScope(name.String())
 	r.Normalize = r.Normalize || isSet(config.Normalize)
-	d := &decision{state: s, parser: p, name: name, subject: s.Subject(name.String()),
-		config: config, mode: s.ModeInScope(name.String())}
+	d := &decision{
+		state: s, parser: p, name: name, subject: s.Subject(name.String()),
+		config: config, mode: s.ModeInScope(name.String()),
+	}
 	next, content, err := d.parse(r)
 	if err != nil {
 		return nil, err

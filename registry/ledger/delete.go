@@ -27,8 +27,10 @@ func (s *State) DeleteVersion(
 		return 0, nil, ReferenceExists.With(visible(full), v.Version)
 	}
 	if !permanent {
-		return v.Version, []Change{{Kind: SchemaChange, Subject: full, Version: v.Version,
-			ID: v.ID, Content: v.Content, Deleted: true}}, nil
+		return v.Version, []Change{{
+			Kind: SchemaChange, Subject: full, Version: v.Version,
+			ID: v.ID, Content: v.Content, Deleted: true,
+		}}, nil
 	}
 	if !v.Deleted {
 		return 0, nil, VersionNotSoftDeleted.With(visible(full), strconv.Itoa(int(v.Version)))
@@ -62,8 +64,10 @@ func (s *State) DeleteSubject(subject string, permanent bool) ([]Version, []Chan
 		versions = append(versions, v.Version)
 	}
 	if !permanent {
-		return versions, []Change{{Kind: SubjectDelete, Subject: full,
-			Version: versions[len(versions)-1]}}, nil
+		return versions, []Change{{
+			Kind: SubjectDelete, Subject: full,
+			Version: versions[len(versions)-1],
+		}}, nil
 	}
 	if u.Live > 0 {
 		return nil, nil, SubjectNotSoftDeleted.With(visible(full))
@@ -84,8 +88,10 @@ func (s *State) forget(name Name, u *Subject, versions []Registered) []Change {
 		}
 	}
 	for _, v := range versions {
-		all = append(all, Change{Kind: SchemaChange, Removed: true, Subject: u.Name,
-			Version: v.Version})
+		all = append(all, Change{
+			Kind: SchemaChange, Removed: true, Subject: u.Name,
+			Version: v.Version,
+		})
 	}
 	if len(versions) < len(u.Versions) {
 		return all

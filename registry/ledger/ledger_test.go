@@ -84,8 +84,10 @@ func TestGUIDs(t *testing.T) {
 	got, ok := ParseGUID(strings.ToUpper(c.GUID.String()))
 	assert.True(t, ok)
 	assert.Equal(t, c.GUID, got)
-	for _, text := range []string{"", c.GUID.String()[1:], strings.Repeat("-", 36),
-		"g" + c.GUID.String()[1:]} {
+	for _, text := range []string{
+		"", c.GUID.String()[1:], strings.Repeat("-", 36),
+		"g" + c.GUID.String()[1:],
+	} {
 		_, ok := ParseGUID(text)
 		assert.False(t, ok, text)
 	}
@@ -95,10 +97,14 @@ func TestGUIDs(t *testing.T) {
 // version) ‖ 0x01+metadata ‖ 0x01+ruleSet)".
 func TestIdentity(t *testing.T) {
 	refs := []Reference{{"n", "s", 258}}
-	meta := &Metadata{Tags: map[string][]string{"p": {"T"}},
-		Properties: map[string]string{"k": "v"}, Sensitive: []string{"k"}}
-	rules := &RuleSet{DomainRules: []Rule{{Name: "r", Kind: "TRANSFORM", Mode: "WRITE", Type: "CEL",
-		Params: map[string]string{"a": "b"}, Disabled: true}}}
+	meta := &Metadata{
+		Tags:       map[string][]string{"p": {"T"}},
+		Properties: map[string]string{"k": "v"}, Sensitive: []string{"k"},
+	}
+	rules := &RuleSet{DomainRules: []Rule{{
+		Name: "r", Kind: "TRANSFORM", Mode: "WRITE", Type: "CEL",
+		Params: map[string]string{"a": "b"}, Disabled: true,
+	}}}
 	want := NewContent("xns\x00\x00\x01\x02\x01pTkvk\x01rTRANSFORMWRITECELab\x01", nil, nil, nil)
 	assert.Equal(t, want.GUID, NewContent("x", refs, meta, rules).GUID)
 }
@@ -123,8 +129,10 @@ func TestRecordsComeBack(t *testing.T) {
 		&Metadata{Properties: map[string]string{"a": "b"}}, &RuleSet{EnableAt: "now"})
 	for _, c := range []Change{
 		{Kind: SchemaChange, Subject: "s", Version: 3, ID: 4, Content: content},
-		{Kind: SchemaChange, Subject: ":.c:a/b", Version: 1, ID: 1, Content: content,
-			Deleted: true},
+		{
+			Kind: SchemaChange, Subject: ":.c:a/b", Version: 1, ID: 1, Content: content,
+			Deleted: true,
+		},
 		{Kind: SchemaChange, Subject: "", Version: 1, Removed: true},
 		{Kind: ConfigChange, Config: Config{CompatibilityLevel: "FULL", Normalize: &yes}},
 		{Kind: ConfigChange, Subject: "s", Removed: true},
@@ -145,8 +153,10 @@ func TestRecordsComeBack(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	c := Change{Kind: SchemaChange, Subject: "s", Version: 3, ID: 4,
-		Content: NewContent("x", []Reference{{"n", "s", 2}}, nil, nil)}
+	c := Change{
+		Kind: SchemaChange, Subject: "s", Version: 3, ID: 4,
+		Content: NewContent("x", []Reference{{"n", "s", 2}}, nil, nil),
+	}
 	f.Add(c.Record().Key, c.Record().Value)
 	f.Add([]byte(`{"keytype":"CONTEXT","context":".c"}`), []byte(`{"maxId":1}`))
 	f.Add([]byte(`{"keytype":"CONFIG","subject":null}`), []byte(`{"compatibilityLevel":"X"}`))
@@ -267,8 +277,10 @@ func TestAReferenceBomb(t *testing.T) {
 	for i := range many {
 		many[i] = Reference{fmt.Sprintf("r%d", i), "s0", 1}
 	}
-	_, _, err := w.s.Register(w.p, Registration{Subject: "t", ID: NoID, Text: `"int"`,
-		References: many})
+	_, _, err := w.s.Register(w.p, Registration{
+		Subject: "t", ID: NoID, Text: `"int"`,
+		References: many,
+	})
 	assert.ErrorIs(t, err, InvalidSchema)
 	assert.ErrorContains(t, err, "more than 1000 references")
 }

@@ -34,8 +34,10 @@ type parsed struct {
 // NewParser returns a parser that keeps at most about so many bytes of parsed
 // schemas, and as many of verdicts.
 func NewParser(limits avro.Limits, cacheBytes int) *Parser {
-	return &Parser{limits: limits, schemas: newCache[*parsed](cacheBytes),
-		verdicts: newCache[avro.Verdict](cacheBytes)}
+	return &Parser{
+		limits: limits, schemas: newCache[*parsed](cacheBytes),
+		verdicts: newCache[avro.Verdict](cacheBytes),
+	}
 }
 
 // way says how a text is read.
@@ -153,8 +155,9 @@ func (r *resolver) walk(in Name, refs []Reference) ([]Reference, error) {
 		to := in.In(ref.Subject)
 		v, ok := r.state.Subject(to.String()).Find(ref.Version)
 		if !ok || r.fresh && v.Deleted {
+			//nolint:staticcheck // the capital is Confluent's
 			return nil, fmt.Errorf("No schema reference found for subject \"%s\" and version %d",
-				visible(to.String()), ref.Version) //nolint:staticcheck // the text is Confluent's
+				visible(to.String()), ref.Version)
 		}
 		exact[i].Version = v.Version
 		if r.names[ref.Name] {

@@ -135,12 +135,10 @@ func (p *Problem) Is(target error) bool {
 // ProblemOf returns the problem that err is or wraps, and false if it holds
 // none.
 func ProblemOf(err error) (*Problem, bool) {
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return p, true
 	}
-	var k *Kind
-	if errors.As(err, &k) {
+	if k, ok := errors.AsType[*Kind](err); ok {
 		return k.With(), true
 	}
 	return nil, false

@@ -64,8 +64,10 @@ func (c Change) Record() Record {
 	}
 	switch c.Kind {
 	case SchemaChange:
-		r.Value = encode(schemaValue{c.Subject, c.Version, c.ID, c.Content.References,
-			c.Content.Metadata, c.Content.Rules, c.Content.Text, c.Deleted})
+		r.Value = encode(schemaValue{
+			c.Subject, c.Version, c.ID, c.Content.References,
+			c.Content.Metadata, c.Content.Rules, c.Content.Text, c.Deleted,
+		})
 	case ConfigChange:
 		r.Value = encode(configValue{scope(c.Subject), c.Config})
 	case ModeChange:
@@ -120,8 +122,10 @@ func Decode(r Record) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("%w: its key: %w", errRecord, err)
 	}
-	c := Change{Kind: key.Keytype, Version: key.Version, Context: key.Context,
-		Removed: r.Value == nil}
+	c := Change{
+		Kind: key.Keytype, Version: key.Version, Context: key.Context,
+		Removed: r.Value == nil,
+	}
 	if key.Subject != nil {
 		c.Subject = Qualify(*key.Subject)
 	}

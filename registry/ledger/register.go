@@ -60,8 +60,10 @@ func (s *State) Register(p *Parser, r Registration) (Answer, []Change, error) {
 	if err := s.registrable(name, r.ID); err != nil {
 		return Answer{}, nil, err
 	}
-	d := &decision{state: s, parser: p, name: name, subject: s.Subject(name.String()),
-		config: config, mode: s.ModeInScope(name.String())}
+	d := &decision{
+		state: s, parser: p, name: name, subject: s.Subject(name.String()),
+		config: config, mode: s.ModeInScope(name.String()),
+	}
 	return d.register(r)
 }
 
@@ -247,11 +249,15 @@ func (d *decision) changes(v Registered) []Change {
 	if e := d.state.Entry(d.name.Context, v.ID); e != nil {
 		for _, use := range e.Uses {
 			if use.Subject == subject && use.Version < v.Version && !d.state.live(use) {
-				all = append(all, Change{Kind: SchemaChange, Removed: true,
-					Subject: subject, Version: use.Version})
+				all = append(all, Change{
+					Kind: SchemaChange, Removed: true,
+					Subject: subject, Version: use.Version,
+				})
 			}
 		}
 	}
-	return append(all, Change{Kind: SchemaChange, Subject: subject, Version: v.Version,
-		ID: v.ID, Content: v.Content})
+	return append(all, Change{
+		Kind: SchemaChange, Subject: subject, Version: v.Version,
+		ID: v.ID, Content: v.Content,
+	})
 }

@@ -145,8 +145,10 @@ func (r *RuleSet) merge(newer *RuleSet) *RuleSet {
 	if at == "" {
 		at = r.EnableAt
 	}
-	return &RuleSet{join(r.MigrationRules, newer.MigrationRules),
-		join(r.DomainRules, newer.DomainRules), join(r.EncodingRules, newer.EncodingRules), at}
+	return &RuleSet{
+		join(r.MigrationRules, newer.MigrationRules),
+		join(r.DomainRules, newer.DomainRules), join(r.EncodingRules, newer.EncodingRules), at,
+	}
 }
 
 // uses tells whether a rule of the set is of a type.

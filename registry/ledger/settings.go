@@ -32,8 +32,10 @@ func (s *State) SetConfig(subject string, update Config) (Config, []Change, erro
 		return Config{}, nil, err
 	}
 	old, _ := s.Config(name.String())
-	return update, []Change{{Kind: ConfigChange, Subject: name.String(),
-		Config: old.over(update)}}, nil
+	return update, []Change{{
+		Kind: ConfigChange, Subject: name.String(),
+		Config: old.over(update),
+	}}, nil
 }
 
 // DeleteConfig decides what deleting a config does, and returns what it was.

@@ -169,7 +169,7 @@ func setInteger(n *node, v reflect.Value, i int64) error {
 }
 
 func setText(n *node, v reflect.Value, text string) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if err := u.UnmarshalText([]byte(text)); err != nil {
 			return unfit("%s: %v", typeName(v), err)
 		}

@@ -8,9 +8,11 @@ import (
 // The flight of the struct tests, each way.
 func BenchmarkFlight(b *testing.B) {
 	gate := "A1"
-	f := flight{Number: "SL 1", Seats: 180, Metres: 1 << 40, Speed: 240.5, Load: 0.75, State: "AIR",
+	f := flight{
+		Number: "SL 1", Seats: 180, Metres: 1 << 40, Speed: 240.5, Load: 0.75, State: "AIR",
 		Raw: []byte("raw"), Gate: &gate,
-		Stops: []stop{{Code: "ARN"}, {Code: "LHR", Next: &leg{"x"}}}}
+		Stops: []stop{{Code: "ARN"}, {Code: "LHR", Next: &leg{"x"}}},
+	}
 	fast, slow := mustCodec(b, flightSchema), mustCodec(b, flightSchema)
 	slow.fits.Store(reflect.TypeFor[flight](), false)
 	data, err := fast.Encode(nil, f)

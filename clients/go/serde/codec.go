@@ -43,7 +43,8 @@ func (l Limits) filled() Limits {
 // data are the limits of the walk that comes before every decoding.
 func (l Limits) data() avro.DataLimits {
 	return avro.DataLimits{
-		DepthCount: l.DepthCount, ValueCount: l.ValueCount, EmptyItemCount: l.ValueCount}
+		DepthCount: l.DepthCount, ValueCount: l.ValueCount, EmptyItemCount: l.ValueCount,
+	}
 }
 
 // Codec encodes and decodes the values of one schema. Payloads are bare: the

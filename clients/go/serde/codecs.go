@@ -32,8 +32,10 @@ const (
 
 // NewCodecs returns an empty set of codecs.
 func NewCodecs(source Source, l Limits) *Codecs {
-	return &Codecs{source: source, limits: l,
-		byID: shelf.New[ID, *Codec](codecCountMax, codecBytesMax)}
+	return &Codecs{
+		source: source, limits: l,
+		byID: shelf.New[ID, *Codec](codecCountMax, codecBytesMax),
+	}
 }
 
 // ByID returns the codec of the schema with an id. An error is ErrNotFound if

@@ -196,11 +196,11 @@ func textOf(n *node, v reflect.Value) (string, error) {
 }
 
 func marshaler(v reflect.Value) (encoding.TextMarshaler, bool) {
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		return m, true
 	}
 	if v.CanAddr() {
-		m, ok := v.Addr().Interface().(encoding.TextMarshaler)
+		m, ok := reflect.TypeAssert[encoding.TextMarshaler](v.Addr())
 		return m, ok
 	}
 	return nil, false

@@ -56,7 +56,7 @@ const pathBytesMax = 1000
 
 // under puts a step before the path of err, if it has one.
 func under(step string, err error) error {
-	e, ok := err.(*ValueError)
+	e, ok := errors.AsType[*ValueError](err)
 	if !ok {
 		return err
 	}
@@ -76,7 +76,7 @@ func keyStep(key string) string    { return "[" + strconv.Quote(clip(key)) + "]"
 
 // rooted completes the path of an error.
 func rooted(err error) error {
-	if e, ok := err.(*ValueError); ok {
+	if e, ok := errors.AsType[*ValueError](err); ok {
 		e.Path = "$" + e.Path
 	}
 	return err

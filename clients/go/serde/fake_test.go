@@ -25,8 +25,10 @@ type fakeRegistry struct {
 }
 
 func newFake() *fakeRegistry {
-	return &fakeRegistry{subjects: map[string][]ID{}, levels: map[string]string{"": "BACKWARD"},
-		hosts: map[string]struct{}{}}
+	return &fakeRegistry{
+		subjects: map[string][]ID{}, levels: map[string]string{"": "BACKWARD"},
+		hosts: map[string]struct{}{},
+	}
 }
 
 // registry returns a client of the fake.

@@ -3,6 +3,7 @@ package serde
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -162,10 +163,8 @@ func appendFloat(dst []byte, f float64, bits int) []byte {
 	if size := math.Abs(f); f == 0 || size >= plainFrom && size < plainBelow {
 		start := len(dst)
 		dst = strconv.AppendFloat(dst, f, 'f', -1, bits)
-		for _, c := range dst[start:] {
-			if c == '.' {
-				return dst
-			}
+		if slices.Contains(dst[start:], '.') {
+			return dst
 		}
 		return append(dst, ".0"...)
 	}

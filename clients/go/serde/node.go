@@ -55,8 +55,10 @@ func (c compiler) node(t *avro.Type) *node {
 	if n := c[t]; n != nil {
 		return n
 	}
-	n := &node{kind: t.Kind(), name: t.FullName(), simple: t.Name().Simple,
-		logical: t.Logical(), size: t.Size(), symbols: t.Symbols(), null: -1}
+	n := &node{
+		kind: t.Kind(), name: t.FullName(), simple: t.Name().Simple,
+		logical: t.Logical(), size: t.Size(), symbols: t.Symbols(), null: -1,
+	}
 	c[t] = n
 	switch n.kind {
 	case avro.Record:
@@ -66,8 +68,10 @@ func (c compiler) node(t *avro.Type) *node {
 		for i := range fields {
 			f := &fields[i]
 			def, has := f.Default()
-			n.fields[i] = field{name: f.Name(), node: c.node(f.Type()), def: def, hasDef: has,
-				extra: len(f.Name()) / nameBytesFree}
+			n.fields[i] = field{
+				name: f.Name(), node: c.node(f.Type()), def: def, hasDef: has,
+				extra: len(f.Name()) / nameBytesFree,
+			}
 			n.index[f.Name()] = i
 		}
 	case avro.Enum:

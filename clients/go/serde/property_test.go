@@ -60,8 +60,10 @@ func leaves() []drawn {
 		logical("long", "local-timestamp-micros", at(1e6)),
 		logical("string", "uuid", rapid.Map(rapid.SliceOfN(rapid.Byte(), 16, 16),
 			func(b []byte) any { return formatUUID(b) })),
-		{`{"type":"bytes","logicalType":"decimal","precision":30,"scale":7}`, "bytes",
-			decimals(30, 7)},
+		{
+			`{"type":"bytes","logicalType":"decimal","precision":30,"scale":7}`, "bytes",
+			decimals(30, 7),
+		},
 	}
 }
 
@@ -84,19 +86,25 @@ func named(t *rapid.T, depth int, count *int) drawn {
 	}
 	switch rapid.IntRange(0, most).Draw(t, "named") {
 	case 0:
-		return drawn{fmt.Sprintf(`{"type":"enum","name":%q,"symbols":["A","B","C"]}`, name), name,
-			erase(rapid.SampledFrom([]string{"A", "B", "C"}))}
+		return drawn{
+			fmt.Sprintf(`{"type":"enum","name":%q,"symbols":["A","B","C"]}`, name), name,
+			erase(rapid.SampledFrom([]string{"A", "B", "C"})),
+		}
 	case 1:
-		return drawn{fmt.Sprintf(`{"type":"fixed","name":%q,"size":3}`, name), name,
-			erase(rapid.SliceOfN(rapid.Byte(), 3, 3))}
+		return drawn{
+			fmt.Sprintf(`{"type":"fixed","name":%q,"size":3}`, name), name,
+			erase(rapid.SliceOfN(rapid.Byte(), 3, 3)),
+		}
 	case 2:
 		return drawn{fmt.Sprintf(`{"type":"fixed","name":%q,"size":14,"logicalType":"decimal",
 			"precision":30,"scale":7}`, name), name, decimals(30, 7)}
 	case 3:
 		return drawn{fmt.Sprintf(`{"type":"fixed","name":%q,"size":12,"logicalType":"duration"}`,
 			name), name, rapid.Custom(func(t *rapid.T) any {
-			return Duration{rapid.Uint32().Draw(t, "months"), rapid.Uint32().Draw(t, "days"),
-				rapid.Uint32().Draw(t, "ms")}
+			return Duration{
+				rapid.Uint32().Draw(t, "months"), rapid.Uint32().Draw(t, "days"),
+				rapid.Uint32().Draw(t, "ms"),
+			}
 		})}
 	}
 	var fields []string
@@ -132,24 +140,28 @@ func schemaOf(t *rapid.T, depth int, count *int) drawn {
 		return named(t, depth, count)
 	case 2:
 		item := schemaOf(t, depth-1, count)
-		return drawn{`{"type":"array","items":` + item.text + `}`, "array",
+		return drawn{
+			`{"type":"array","items":` + item.text + `}`, "array",
 			rapid.Custom(func(t *rapid.T) any {
 				all := []any{}
 				for range rapid.IntRange(0, 4).Draw(t, "count") {
 					all = append(all, item.value.Draw(t, "item"))
 				}
 				return all
-			})}
+			}),
+		}
 	case 3:
 		item := schemaOf(t, depth-1, count)
-		return drawn{`{"type":"map","values":` + item.text + `}`, "map",
+		return drawn{
+			`{"type":"map","values":` + item.text + `}`, "map",
 			rapid.Custom(func(t *rapid.T) any {
 				all := map[string]any{}
 				for range rapid.IntRange(0, 4).Draw(t, "count") {
 					all[rapid.StringN(0, 5, -1).Draw(t, "key")] = item.value.Draw(t, "value")
 				}
 				return all
-			})}
+			}),
+		}
 	}
 	return unionOf(t, depth, count)
 }
@@ -239,8 +251,10 @@ func TestTimesAreExact(t *testing.T) {
 				t.Fatalf("%s %d: the count is %d: %v", name, n, raw, err)
 			}
 		}
-		for _, n := range []int64{0, 1, -1, 999, -999, 1000, -1000, math.MaxInt64, math.MinInt64,
-			math.MaxInt64 - 1, math.MinInt64 + 1} {
+		for _, n := range []int64{
+			0, 1, -1, 999, -999, 1000, -1000, math.MaxInt64, math.MinInt64,
+			math.MaxInt64 - 1, math.MinInt64 + 1,
+		} {
 			check(t, n)
 		}
 		rapid.Check(t, func(t *rapid.T) { check(t, rapid.Int64().Draw(t, "n")) })

@@ -237,13 +237,14 @@ func pause(ctx context.Context, d time.Duration) error {
 // subject may hold slashes.
 func (q request) address(base *url.URL) string {
 	u := *base
-	raw := strings.TrimSuffix(u.EscapedPath(), "/")
+	var raw strings.Builder
+	raw.WriteString(strings.TrimSuffix(u.EscapedPath(), "/"))
 	path := strings.TrimSuffix(u.Path, "/")
 	for _, segment := range q.path {
 		path += "/" + segment
-		raw += "/" + url.PathEscape(segment)
+		raw.WriteString("/" + url.PathEscape(segment))
 	}
-	u.Path, u.RawPath = path, raw
+	u.Path, u.RawPath = path, raw.String()
 	u.RawQuery = q.query.Encode()
 	return u.String()
 }
@@ -279,8 +280,10 @@ func (r *Registry) send(
 	}
 	named := q.method + " " + req.URL.EscapedPath()
 	if len(text) > answerBytesMax {
-		return 0, &RegistryError{Request: named, Status: resp.StatusCode,
-			Message: fmt.Sprintf("the answer has more than %d bytes", answerBytesMax)}
+		return 0, &RegistryError{
+			Request: named, Status: resp.StatusCode,
+			Message: fmt.Sprintf("the answer has more than %d bytes", answerBytesMax),
+		}
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return retryAfter(resp.Header), refusal(named, resp.StatusCode, text)
@@ -289,8 +292,10 @@ func (r *Registry) send(
 		return 0, nil
 	}
 	if err := json.Unmarshal(text, out); err != nil {
-		return 0, &RegistryError{Request: named, Status: resp.StatusCode,
-			Message: fmt.Sprintf("the answer is not what a registry says: %v", err)}
+		return 0, &RegistryError{
+			Request: named, Status: resp.StatusCode,
+			Message: fmt.Sprintf("the answer is not what a registry says: %v", err),
+		}
 	}
 	return 0, nil
 }

@@ -103,11 +103,13 @@ func TestErrorsHaveTheirKinds(t *testing.T) {
 		{status(409, 409, "Schema is incompatible"), ErrIncompatible, 409, "409: S"},
 		{status(422, 42201, "Invalid schema"), ErrSchema, 42201, "42201: Invalid schema"},
 		{func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(401)
+			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(w, strings.Repeat("<html>\xff", 100))
 		}, nil, 0, "401: <html>"},
-		{func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[") }, nil, 0,
-			"not what a registry says"},
+		{
+			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[") }, nil, 0,
+			"not what a registry says",
+		},
 		{func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, strings.Repeat(" ", answerBytesMax+1))
 		}, nil, 0, "more than 16777216 bytes"},

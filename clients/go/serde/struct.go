@@ -18,7 +18,7 @@ var layouts sync.Map
 // struct's own, those that are nearer to it first.
 func fieldsOf(t reflect.Type) map[string][]int {
 	if known, ok := layouts.Load(t); ok {
-		return known.(map[string][]int)
+		return known.(map[string][]int) //nolint:errcheck // nothing else is stored
 	}
 	fields := make(map[string][]int)
 	for _, f := range reflect.VisibleFields(t) {

@@ -263,8 +263,10 @@ func TestTargetsThatCannotHoldAValueSayWhy(t *testing.T) {
 		{decimal4, "04ffff", new(time.Time), "use a *big.Rat"},
 		{decimalFixed, "7fff", new(any), "a decimal of 2 bytes has more than 4 digits"},
 		{`{"type":"int","logicalType":"time-millis"}`, "01", new(any), "$: -1 is no time of day"},
-		{`{"type":"array","items":"int"}`, "02feffffff0f00", new([]int16),
-			"$[0]: 2147483647 is out"},
+		{
+			`{"type":"array","items":"int"}`, "02feffffff0f00", new([]int16),
+			"$[0]: 2147483647 is out",
+		},
 		{`"int"`, "02", new(error), "int cannot be read into error"},
 	} {
 		data, err := hex.DecodeString(row.hex)

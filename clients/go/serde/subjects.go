@@ -176,7 +176,8 @@ func (r *Registry) Subjects(ctx context.Context, prefix string) ([]string, error
 	}
 	var names []string
 	err := r.call(ctx, request{
-		method: http.MethodGet, path: []string{"subjects"}, query: query}, &names)
+		method: http.MethodGet, path: []string{"subjects"}, query: query,
+	}, &names)
 	return names, err
 }
 
@@ -184,7 +185,8 @@ func (r *Registry) Subjects(ctx context.Context, prefix string) ([]string, error
 func (r *Registry) Versions(ctx context.Context, subject string) ([]int, error) {
 	var versions []int
 	err := r.call(ctx, request{
-		method: http.MethodGet, path: []string{"subjects", subject, "versions"}}, &versions)
+		method: http.MethodGet, path: []string{"subjects", subject, "versions"},
+	}, &versions)
 	return versions, err
 }
 
