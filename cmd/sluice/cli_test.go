@@ -221,6 +221,13 @@ func TestWrongUsageExitsTwo(t *testing.T) {
 	}
 }
 
+func TestTheVersionIsTold(t *testing.T) {
+	var out, errOut bytes.Buffer
+	assert.Zero(t, run(t.Context(), []string{"--version"}, nil, &out, &errOut))
+	assert.Equal(t, "sluice "+version+"\n", out.String())
+	assert.Empty(t, errOut.String())
+}
+
 func TestEveryCommandShowsAnExample(t *testing.T) {
 	pending := newRootCommand().Commands()
 	for len(pending) > 0 {

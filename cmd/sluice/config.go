@@ -84,7 +84,7 @@ func newConfigSetCommand(conn *connection) *cobra.Command {
 		Use:   "set (--topic T | --broker N | --cluster) NAME=VALUE...",
 		Short: "Change settings, all or none",
 		Example: "  sluice config set --topic flights retention.ms=3600000\n" +
-			"  sluice config set --cluster log.retention.hours=24",
+			"  sluice config set --cluster log.retention.ms=86400000",
 		Args: cobra.MinimumNArgs(1),
 	}
 	flags := addResource(c)

@@ -75,9 +75,11 @@ func newRootCommand() *cobra.Command {
 			"  sluice topic create flights --partitions 6\n" +
 			"  sluice produce flights < flights.jsonl\n" +
 			"  sluice consume flights --exit-at-end",
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(
 		newServeCommand(), newTopicCommand(), newProduceCommand(), newConsumeCommand(),
 		newGroupCommand(), newConfigCommand(), newClusterCommand(), newSchemaCommand(),
