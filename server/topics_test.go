@@ -33,7 +33,11 @@ func TestTopicsAreCreatedDescribedAndDeleted(t *testing.T) {
 		assert.EqualValues(f, 1000, cfg.RetentionMs)
 		assert.EqualValues(f, 2, cfg.CleanupPolicy)
 
-		f.produce(name, 2, "old")
+		_, err = f.log.Produce(f.Context(), &sluicev1.ProduceRequest{
+			Topic: name, Partition: new(int32(2)),
+			Records: []*sluicev1.ProduceRecord{{Key: []byte("k"), Value: []byte("old")}},
+		})
+		require.NoError(f, err)
 		old := f.partition(name, 2)
 		_, err = f.topics.DeleteTopic(f.Context(), &sluicev1.DeleteTopicRequest{Topic: name})
 		require.NoError(f, err)

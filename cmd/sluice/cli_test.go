@@ -101,7 +101,7 @@ func TestTopicsAndSettingsFromTheCommandLine(t *testing.T) {
 func TestATopicIsDescribedWithItsOffsets(t *testing.T) {
 	c := startCLI(t)
 	c.ok("", "topic", "create", "t", "--partitions", "2", "--set", "cleanup.policy=compact")
-	c.ok("a\nb\nc\n", "produce", "t", "--partition", "1")
+	c.ok("a:1\nb:2\nc:3\n", "produce", "t", "--partition", "1", "--key-separator", ":")
 	assert.Equal(t, "PARTITION  START\n1          2\n",
 		c.ok("", "topic", "trim", "t", "--before-offset", "1:2"))
 	text := c.ok("", "topic", "describe", "t")
