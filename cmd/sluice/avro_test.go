@@ -83,7 +83,7 @@ func TestSchemasOfProduceAreRefusedWithTheirReason(t *testing.T) {
 		{"", "--schema-id 1 --format hex", 2, "--format is hex, and values of a schema are JSON"},
 		{"", "--key-schema-id 1", 2, "--key-schema needs --key-separator or --key-field"},
 		{"", "--schema-id 1 --registry nowhere", 2, "--registry"},
-		{"", "--schema-id 1 --registry http://127.0.0.1:1", 1, "no schema registry answers"},
+		{"", "--schema-id 1 --registry http://127.0.0.1:1", 1, "no schema registry"},
 		{`{"x":1}` + "\n" + `{"x":"a"}`, "--schema-id 1", 1, "line 2: "},
 		{`{"x":1}` + "\n" + `{"y":1}`, "--schema-id 1", 1, "line 2: "},
 		{`{"x":1}` + "\n\n", "--schema-id 1", 1, "line 2: "},
@@ -113,7 +113,7 @@ func TestWhatIsNoAvroIsPrintedAsItIsAndToldOnce(t *testing.T) {
 		"produce", "t", "--format", "hex")
 	for args, notes := range map[string]string{
 		"--avro":                                           "at offset 2: finding schema 99: ",
-		"--registry http://127.0.0.1:1":                    "at offset 2: no schema registry answers",
+		"--registry http://127.0.0.1:1":                    "at offset 2: no schema registry",
 		"--avro --from 5":                                  "at offset 5: ",
 		"--avro --from 6 --format %v\\n":                   "",
 		"--avro --from 6 --format json":                    "",
