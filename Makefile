@@ -71,9 +71,10 @@ test-browser: build ## Open the docs pages in a headless browser; installs what 
 test-clients: build ## Run real Schema Registry clients against a node; needs npm and Python.
 	bash tests/clients/run.sh $(BIN)
 
+ROUNDS ?= 5
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
-	go run ./tools/bench -bin $(BIN)
+	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS)
 
 $(BUF):
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent @bufbuild/buf@$(BUF_VERSION)
