@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// residentMax is how much of files may stay mapped in memory, see unload.
+const residentMax = 256 << 20
+
 // checkpointLoop writes a checkpoint when something has become durable, at most
 // once an interval, and watches the disk's free space.
 func (s *Store) checkpointLoop(ctx context.Context) error {
@@ -20,6 +23,9 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 		case <-tick.C:
 		}
 		s.lookAtSpace()
+		if err := unload(s.dbDir, residentMax); err != nil {
+			s.log.Warn("cannot bound the mapped memory", "error", err)
+		}
 		if now := s.durable.Load(); now != written {
 			if err := s.writeCheckpoint(); err != nil {
 				s.fail(err)

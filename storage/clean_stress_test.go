@@ -46,7 +46,7 @@ func TestReadersAreRightWhileTheLogIsCompacted(t *testing.T) {
 	defer stop()
 	var work, others sync.WaitGroup
 	work.Go(func() {
-		for i := Offset(0); i < 1500; i++ {
+		for i := Offset(0); i < 600; i++ {
 			b := keyedBatch(t, i, int(i%5)*500, int(i*7)%keys)
 			if _, err := p.Append(context.Background(), AppendRequest{Batch: b}); err != nil {
 				t.Error(err)
