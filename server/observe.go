@@ -105,7 +105,8 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 	st := fault.Status(err)
 	s.metrics.observe(c.method, st.Code(), took)
 	level := slog.LevelDebug
-	if ofServer(st.Code()) {
+	stopped := s.isDraining() && errors.Is(err, fault.BrokerNotAvailable)
+	if ofServer(st.Code()) && !stopped {
 		level = slog.LevelWarn
 	}
 	if log := s.cfg.Logger; log.Enabled(ctx, level) {

@@ -136,6 +136,26 @@ func TestACallerThatGoesAwayIsNotLoggedAsOurFailure(t *testing.T) {
 	}
 }
 
+func TestCallsThatAStopEndsAreNoWarning(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		level string
+	}{
+		{fault.BrokerNotAvailable.Because("the node is stopping"), "DEBUG"},
+		{fault.CorruptLog.With(), "WARN"},
+	} {
+		var log bytes.Buffer
+		s := bare(&log)
+		s.draining = make(chan struct{})
+		close(s.draining)
+		_, err := s.run(t.Context(), func(context.Context, any) (any, error) {
+			return nil, test.err
+		})
+		assert.ErrorIs(t, fault.From(err), test.err.(*fault.Error).Fault)
+		assert.Contains(t, log.String(), "level="+test.level)
+	}
+}
+
 func TestARequestIDThatIsUnfitIsReplaced(t *testing.T) {
 	for _, id := range []string{"", "a b", "a\nlevel=ERROR", strings.Repeat("x", 65), `"`, "é"} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", id))
