@@ -81,7 +81,10 @@ func storeAppender(b testing.TB) appender {
 }
 
 // fileAppender is one goroutine that writes what waits to a file and syncs it.
-func fileAppender(b testing.TB) appender {
+func fileAppender(b testing.TB) appender { return fileAppenderWith(b, true) }
+
+// fileAppenderWith is fileAppender, synced or not.
+func fileAppenderWith(b testing.TB, synced bool) appender {
 	f, err := os.Create(filepath.Join(b.TempDir(), "log"))
 	if err != nil {
 		b.Fatal(err)
@@ -102,7 +105,7 @@ func fileAppender(b testing.TB) appender {
 				group, buffer = append(group, r), append(buffer, r.data...)
 			}
 			_, err := f.Write(buffer)
-			if err == nil {
+			if err == nil && synced {
 				err = syncData(f)
 			}
 			for _, r := range group {

@@ -155,7 +155,7 @@ func checkFile(path string) error {
 		}
 		return checkValueLog(path)
 	case ".mem":
-		m, err := readMemtable(path)
+		m, err := readMemtable(path, 0)
 		if err == nil && len(m.bad) > 0 {
 			err = errors.New(m.bad.String())
 		}

@@ -86,7 +86,7 @@ func TestDamagedMemtablesAreToldFromCommitsThatWereCutShort(t *testing.T) {
 	require.NoError(t, err)
 	whole, err := os.ReadFile(names[0])
 	require.NoError(t, err)
-	good, err := readMemtable(names[0])
+	good, err := readMemtable(names[0], 0)
 	require.NoError(t, err)
 	require.Empty(t, good.bad)
 	require.EqualValues(t, s.durable.Load(), good.last)
@@ -104,7 +104,7 @@ func TestDamagedMemtablesAreToldFromCommitsThatWereCutShort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "1.mem")
 			require.NoError(t, os.WriteFile(path, test.b, 0o600))
-			m, err := readMemtable(path)
+			m, err := readMemtable(path, 0)
 			require.NoError(t, err)
 			if test.want == "" {
 				require.Empty(t, m.bad)
@@ -194,4 +194,21 @@ func TestACleanStopIsComparedWithItsFiles(t *testing.T) {
 			require.Equal(t, fmt.Sprintf("file %s is missing", name), found.files.String())
 		})
 	}
+}
+
+func TestACommitNumberThatIsUsedAgainIsNotPutBack(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	appendTest(t, p, spec{text: "the one that was answered" + string(make([]byte, 2000))})
+	key := offsetKey(keyBatch, p.id, 0)
+	other := spec{text: "the one that was cut off" + string(make([]byte, 2000))}.encode(t)
+	version := uint64(s.durable.Load())
+	lost, err := lostValue(s.db, key, version, other)
+	require.NoError(t, err)
+	require.False(t, lost)
+	require.NoError(t, commitTo(s.db)(version, []write{{key, make([]byte, 3000)}}))
+	lost, err = lostValue(s.db, key, version, other)
+	require.NoError(t, err)
+	require.True(t, lost, "what does not read is lost")
 }

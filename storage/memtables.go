@@ -22,6 +22,10 @@ import (
 type memtables struct {
 	first, last uint64 // commits, 0 if there are none
 	bad         findings
+
+	// after is the last commit behind damage that no commit precedes: gap
+	// tells whether it is the one that was cut short.
+	after uint64
 }
 
 // readMemtables reads the files of all memtables.
@@ -33,10 +37,11 @@ func readMemtables(dir string) (memtables, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		one, err := readMemtable(name)
+		one, err := readMemtable(name, m.last)
 		if err != nil {
 			return m, err
 		}
+		m.after = max(m.after, one.after)
 		m.bad = append(m.bad, one.bad...)
 		switch {
 		case one.first == 0:
@@ -53,8 +58,8 @@ func readMemtables(dir string) (memtables, error) {
 }
 
 // readMemtable reads the file of one memtable, which has the form of a value log
-// file.
-func readMemtable(name string) (m memtables, err error) {
+// file; before is the last commit in those before it, or 0.
+func readMemtable(name string, before uint64) (m memtables, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return m, err
@@ -83,9 +88,12 @@ func readMemtable(name string) (m memtables, err error) {
 	}
 	// A commit that was cut short may leave pieces, and nothing after it.
 	later, err := commitAfter(f, at)
-	if later > m.last+1 {
+	before = max(before, m.last)
+	if before == 0 {
+		m.after = later
+	} else if later > before+1 {
 		m.bad.addf("%s is damaged at byte %d: commit %d is followed by %d", filepath.Base(name),
-			at, m.last, later)
+			at, before, later)
 	}
 	return m, err
 }
@@ -139,6 +147,9 @@ func (m memtables) gap(db *badger.DB, tables []uint64) string {
 		if slices.Contains(tables, t.ID) {
 			last = max(last, t.MaxVersion)
 		}
+	}
+	if m.first == 0 && m.after > last+1 {
+		return fmt.Sprintf("commits %d to %d are damaged in the memtables", last+1, m.after)
 	}
 	if m.first <= last+1 {
 		return ""

@@ -140,7 +140,8 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found.damage = saveLastValueLog(s.dbDir); found.damage != nil &&
+	var behind uint64
+	if behind, found.damage = saveLastValueLog(s.dbDir); found.damage != nil &&
 		!errors.Is(found.damage, errDamage) {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, found.damage)
 	}
@@ -149,6 +150,9 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
+	}
+	if last := found.memtables.last; !found.clean && last > 0 && behind >= last {
+		found.damage = nil // of the commit that was cut off; examine reads what it left
 	}
 	s.dbLog = &badgerLog{log: cfg.Logger}
 	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,34 +116,36 @@ func zerosFrom(f io.ReaderAt, at int64) bool {
 // well. Behind a write that was cut short there is nothing, and the cut is
 // right; behind a flipped bit there are good entries. Then an empty file is put
 // after the damaged one, which is now not the last and stays as it is. The
-// error wraps errDamage in that case, and says what is damaged.
-func saveLastValueLog(dir string) error {
+// error wraps errDamage in that case, and says what is damaged; the number is
+// that of the commit behind the damage. Where that is the last one, a cut may
+// have taken a part of it before anyone was answered.
+func saveLastValueLog(dir string) (behind uint64, err error) {
 	last, err := newestValueLog(dir)
 	if err != nil || last == "" {
-		return err
+		return 0, err
 	}
 	f, err := os.Open(last)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	end, damage := validEnd(f)
 	if !errors.Is(damage, errDamage) {
-		return damage
+		return 0, damage
 	}
-	found, err := entryAfter(f, end)
-	if err != nil || !found {
-		return err
+	behind, err = entryAfter(f, end)
+	if err != nil || behind == 0 {
+		return 0, err
 	}
 	var number int
 	if _, err := fmt.Sscanf(filepath.Base(last), "%d.vlog", &number); err != nil {
-		return fmt.Errorf("value log file %s: %w", last, err)
+		return 0, fmt.Errorf("value log file %s: %w", last, err)
 	}
 	name := filepath.Join(dir, fmt.Sprintf("%06d.vlog", number+1))
 	if err := os.WriteFile(name, make([]byte, valueLogHeader), 0o600); err != nil {
-		return err
+		return 0, err
 	}
-	return errors.Join(fmt.Errorf("value log file %s: %w", last, damage), syncDir(dir))
+	return behind, errors.Join(fmt.Errorf("value log file %s: %w", last, damage), syncDir(dir))
 }
 
 // newestValueLog returns the path of the value log file with the highest number,
@@ -161,24 +164,25 @@ func newestValueLog(dir string) (string, error) {
 	return filepath.Join(dir, newest), nil
 }
 
-// entryAfter reports whether a value log file has a good entry with a batch
-// somewhere after a place.
-func entryAfter(f *os.File, place int64) (bool, error) {
+// entryAfter returns the commit of the first good entry with a batch that a value
+// log file has somewhere after a place, or 0.
+func entryAfter(f *os.File, place int64) (uint64, error) {
 	const chunk, overlap = 1 << 20, 16
 	block := make([]byte, chunk+overlap)
 	for at := place + 1; ; at += chunk {
 		n, err := f.ReadAt(block, at)
 		if err != nil && err != io.EOF {
-			return false, err
+			return 0, err
 		}
 		for i := range entryStarts(block[:n]) {
 			in := io.NewSectionReader(f, at+int64(i), 1<<62)
-			if newEntryReader(in).entry() == nil {
-				return true, nil
+			if r := newEntryReader(in); r.entry() == nil {
+				version := r.key[len(r.key)-versionBytes:]
+				return math.MaxUint64 - binary.BigEndian.Uint64(version), nil
 			}
 		}
 		if n < len(block) {
-			return false, nil
+			return 0, nil
 		}
 	}
 }
