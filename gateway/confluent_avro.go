@@ -210,7 +210,9 @@ func avroProblem(path string, err error) error {
 		return fault.RequestTooLarge.With("setting", "http.max.request.bytes").
 			Because("%s: the records are too large once they are Avro", path)
 	}
-	return &shaped{http.StatusUnprocessableEntity, 42207,
+	return &shaped{
+		http.StatusUnprocessableEntity, 42207,
 		"Error serializing message. " + path + ": " + err.Error(),
-		fault.Unprocessable.With().At(path, err.Error())}
+		fault.Unprocessable.With().At(path, err.Error()),
+	}
 }

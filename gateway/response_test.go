@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -50,7 +51,7 @@ func TestACallerThatLeavesBeforeItsAnswerIsNoErrorOfTheNode(t *testing.T) {
 		"/v1/topics/orders", "/v1/topics/orders/partitions/0/records", "/v1/topics/none",
 	} {
 		w := goneWriter{httptest.NewRecorder()}
-		g.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		g.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	}
 	assert.NotContains(t, outcry.String(), "the caller has left")
 }

@@ -108,10 +108,9 @@ func (r *Registry) readyz(q *request) (reply, error) {
 		err = ledger.StoreFailed.With("the registry is stopping")
 	}
 	if err != nil {
-		return reply{
-			status: http.StatusServiceUnavailable,
-			body:   errorBody{http.StatusServiceUnavailable, "Not ready: " + err.Error()},
-		}, nil //nolint:nilerr // the reason is the answer
+		reason := errorBody{http.StatusServiceUnavailable, "Not ready: " + err.Error()}
+		//nolint:nilerr // the reason is the answer
+		return reply{status: http.StatusServiceUnavailable, body: reason}, nil
 	}
 	return reply{body: text(`{"status":"ready"}`)}, nil
 }

@@ -42,7 +42,7 @@ func TestSettingsOfCompactionAndFlushingReachTheLog(t *testing.T) {
 		"flush.policy", "interval", "flush.ms", "9")
 	got := f.partition("t", 0).Config()
 	require.EqualValues(t, 5, got.DeleteRetentionMs)
-	require.EqualValues(t, 0.25, got.CleanableRatioMin)
+	require.InDelta(t, 0.25, got.CleanableRatioMin, 0)
 	require.EqualValues(t, 7, got.CompactionLagMs)
 	require.EqualValues(t, 9, got.FlushIntervalMs)
 	require.EqualValues(t, 1, got.Flush)

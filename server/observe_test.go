@@ -151,7 +151,11 @@ func TestCallsThatAStopEndsAreNoWarning(t *testing.T) {
 		_, err := s.run(t.Context(), func(context.Context, any) (any, error) {
 			return nil, test.err
 		})
-		assert.ErrorIs(t, fault.From(err), test.err.(*fault.Error).Fault)
+		assert.ErrorIs(t, fault.From(err), func() *fault.Error {
+			target := &fault.Error{}
+			_ = errors.As(test.err, &target)
+			return target
+		}().Fault)
 		assert.Contains(t, log.String(), "level="+test.level)
 	}
 }

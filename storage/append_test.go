@@ -201,8 +201,9 @@ func TestACancelledAppendSaysWhetherItMayBeWritten(t *testing.T) {
 	start := func() (cancel context.CancelFunc, outcome chan error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		outcome = make(chan error, 1)
+		encoded := spec{size: 1500}.encode(t)
 		go func() {
-			_, err := p.Append(ctx, AppendRequest{Batch: spec{size: 1500}.encode(t)})
+			_, err := p.Append(ctx, AppendRequest{Batch: encoded})
 			outcome <- err
 		}()
 		return cancel, outcome

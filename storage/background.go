@@ -28,7 +28,7 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 		}
 		if now := s.durable.Load(); now != written {
 			if err := s.writeCheckpoint(); err != nil {
-				s.fail(err)
+				_ = s.fail(err) // it is told by Failed
 				s.wakeAll()
 				return nil
 			}

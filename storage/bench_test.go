@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -55,7 +54,7 @@ func benchAppend(b *testing.B, add appender, size, writers int) {
 func benchConfig(b testing.TB) Config {
 	cfg := DefaultConfig()
 	cfg.Dir = b.TempDir()
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg.Logger = slog.New(slog.DiscardHandler)
 	return cfg
 }
 

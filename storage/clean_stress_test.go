@@ -20,7 +20,8 @@ func keyedBatch(t testing.TB, base Offset, size int, keys ...int) []byte {
 	for i, key := range keys {
 		value := fmt.Sprintf("%d %s", int64(base)+int64(i), strings.Repeat("x", size))
 		records[i] = batch.Record{
-			Timestamp: 1, Key: binary.BigEndian.AppendUint64(nil, uint64(key)), Value: []byte(value),
+			Timestamp: 1, Key: binary.BigEndian.AppendUint64(nil, uint64(key)),
+			Value: []byte(value),
 		}
 	}
 	b, err := batch.Encode(nil, records, batch.DefaultEncodeOptions())
@@ -46,7 +47,7 @@ func TestReadersAreRightWhileTheLogIsCompacted(t *testing.T) {
 	defer stop()
 	var work, others sync.WaitGroup
 	work.Go(func() {
-		for i := Offset(0); i < 600; i++ {
+		for i := range Offset(600) {
 			b := keyedBatch(t, i, int(i%5)*500, int(i*7)%keys)
 			if _, err := p.Append(context.Background(), AppendRequest{Batch: b}); err != nil {
 				t.Error(err)
@@ -96,7 +97,8 @@ func readNewest(t *testing.T, p *Partition, keys int) {
 		for _, b := range c.Batches {
 			for r, err := range batch.Records(b, batch.Limits{}) {
 				key := int(binary.BigEndian.Uint64(r.Key))
-				if err != nil || !strings.HasPrefix(string(r.Value), fmt.Sprintf("%d ", r.Offset)) ||
+				begin := fmt.Sprintf("%d ", r.Offset)
+				if err != nil || !strings.HasPrefix(string(r.Value), begin) ||
 					key != int(r.Offset*7)%keys {
 					t.Errorf("offset %d holds key %d, value %.20q, %v", r.Offset, key, r.Value, err)
 				}
@@ -123,7 +125,8 @@ func TestCompactionOfMoreKeysThanMemoryTakesSeveralPasses(t *testing.T) {
 	const keys = 5000
 	for round := range 2 {
 		for k := 0; k < keys; k += 10 {
-			b := keyedBatch(t, Offset(round*keys+k), 0, k, k+1, k+2, k+3, k+4, k+5, k+6, k+7, k+8, k+9)
+			b := keyedBatch(t, Offset(round*keys+k), 0,
+				k, k+1, k+2, k+3, k+4, k+5, k+6, k+7, k+8, k+9)
 			_, err := p.Append(context.Background(), AppendRequest{Batch: b})
 			require.NoError(t, err)
 		}

@@ -149,7 +149,7 @@ func (h *history) resend() {
 		a, err := h.p.Append(context.Background(), AppendRequest{Batch: producer.again})
 		require.NoError(h.t, err)
 		require.True(h.t, a.Duplicate)
-		require.Equal(h.t, producer.last, [2]Offset{a.BaseOffset, a.LastOffset})
+		require.Equal(h.t, [2]Offset{a.BaseOffset, a.LastOffset}, producer.last)
 	}
 }
 
@@ -194,7 +194,7 @@ func (h *history) check() {
 	want := h.wanted()
 	require.Len(h.t, got, len(want))
 	for key, value := range want {
-		require.True(h.t, got[key] == value, key)
+		require.Equal(h.t, got[key], value, key)
 	}
 	require.EqualValues(h.t, len(h.records), h.p.End())
 	h.checkTimes(found)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -147,7 +148,7 @@ func TestStoredBatchesMustBeWhatTheirKeySays(t *testing.T) {
 	_, err := parseStored(7, good, true)
 	require.NoError(t, err)
 	for name, b := range map[string][]byte{
-		"nothing": nil, "cut": good[:len(good)-1], "long": append(good[:len(good):len(good)], 0),
+		"nothing": nil, "cut": good[:len(good)-1], "long": append(slices.Clip(good), 0),
 	} {
 		_, err := parseStored(7, b, false)
 		require.ErrorIs(t, err, errDamage, name)
@@ -209,12 +210,12 @@ func TestValueLogFilesAreChecked(t *testing.T) {
 		"cut":    whole[:len(whole)-1],
 		"header": whole[:valueLogHeader+3],
 		"bit":    append(append(whole[:5000:5000], whole[5000]^1), whole[5001:]...),
-		"more":   append(whole[:len(whole):len(whole)], 0, 0, 0, 0, 0, 1),
+		"more":   append(slices.Clip(whole), 0, 0, 0, 0, 0, 1),
 	} {
 		require.NoError(t, os.WriteFile(path, b, 0o600))
 		require.ErrorIs(t, checkValueLog(path), errDamage, name)
 	}
-	zeros := append(whole[:len(whole):len(whole)], make([]byte, 100_000)...)
+	zeros := append(slices.Clip(whole), make([]byte, 100_000)...)
 	require.NoError(t, os.WriteFile(path, zeros, 0o600))
 	require.NoError(t, checkValueLog(path), "a file that a crash left as long as it was made")
 }

@@ -91,7 +91,7 @@ func dumpPartition(
 		var failed error
 		err := p.inspect(at, state.end, true, func(b *stored) (bool, error) {
 			if failed = fn(dumped(p, b, request.Records)); failed != nil {
-				return false, nil
+				return false, nil //nolint:nilerr // told below, as failed
 			}
 			shown++
 			at = Offset(b.header.NextOffset())

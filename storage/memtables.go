@@ -80,7 +80,7 @@ func readMemtable(name string, before uint64) (m memtables, err error) {
 		}
 	}
 	switch {
-	case err == io.EOF || zerosFrom(f, at):
+	case errors.Is(err, io.EOF) || zerosFrom(f, at):
 		return m, nil
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		m.bad.addf("%s ends inside an entry, at byte %d", filepath.Base(name), at)

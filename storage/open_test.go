@@ -79,8 +79,10 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 		}, "holds a log but no meta.json"},
 		"a file":             {func(c *Config) { c.Dir += "/" + lockName }, "cannot be made"},
 		"no directory named": {func(c *Config) { c.Dir = "" }, "name the data directory"},
-		"a size out of range": {func(c *Config) { c.MemTableBytes = 7 },
-			"MemTableBytes is 7, allowed is 1048576"},
+		"a size out of range": {
+			func(c *Config) { c.MemTableBytes = 7 },
+			"MemTableBytes is 7, allowed is 1048576",
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

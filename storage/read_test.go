@@ -174,8 +174,10 @@ func TestEndOffsetForEpoch(t *testing.T) {
 }
 
 func TestTopicIDsAreUUIDText(t *testing.T) {
-	id := TopicID{0x0f, 0x8f, 0xad, 0x5b, 0xd9, 0xcb, 0x46, 0x9f, 0xa1, 0x65, 0x70, 0x86, 0x77,
-		0x28, 0x95, 0x0e}
+	id := TopicID{
+		0x0f, 0x8f, 0xad, 0x5b, 0xd9, 0xcb, 0x46, 0x9f, 0xa1, 0x65, 0x70, 0x86, 0x77,
+		0x28, 0x95, 0x0e,
+	}
 	const text = "0f8fad5b-d9cb-469f-a165-70867728950e"
 	require.Equal(t, text, id.String())
 	require.Equal(t, text+"-7", PartitionID{id, 7}.String())
@@ -184,8 +186,10 @@ func TestTopicIDsAreUUIDText(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, id, parsed)
 	}
-	for _, bad := range []string{"", text[1:], text + "0", "0f8fad5b0d9cb-469f-a165-70867728950e",
-		"0f8fad5b-d9cb-469f-a165-70867728950g", "------------------------------------"} {
+	for _, bad := range []string{
+		"", text[1:], text + "0", "0f8fad5b0d9cb-469f-a165-70867728950e",
+		"0f8fad5b-d9cb-469f-a165-70867728950g", "------------------------------------",
+	} {
 		_, err := ParseTopicID(bad)
 		require.Error(t, err, bad)
 	}
@@ -197,10 +201,11 @@ func TestManyPartitionsOpenAtOnce(t *testing.T) {
 	ctx := context.Background()
 	errs := make(chan error, count)
 	for n := range int32(count) {
+		encoded := spec{}.encode(t)
 		go func() {
 			p, err := s.Create(ctx, testID(n), DefaultPartitionConfig())
 			if err == nil {
-				_, err = p.Append(ctx, AppendRequest{Batch: spec{}.encode(t)})
+				_, err = p.Append(ctx, AppendRequest{Batch: encoded})
 			}
 			errs <- err
 		}()

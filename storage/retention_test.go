@@ -88,9 +88,9 @@ func TestRetentionEmptiesALogThatIsOldAltogether(t *testing.T) {
 }
 
 func TestRetentionWaitsForTheSettingsAfterARestart(t *testing.T) {
-	s, p, _ := retentionStore(t, func(c *PartitionConfig) { c.RetentionMs = -1 })
+	s, _, _ := retentionStore(t, func(c *PartitionConfig) { c.RetentionMs = -1 })
 	s = reopen(t, s)
-	p = partitionOf(t, s, 0)
+	p := partitionOf(t, s, 0)
 	p.store.cfg.Clock = func() time.Time { return time.Now().AddDate(1, 0, 0) }
 	s.TrustClock()
 	check(t, s)
@@ -144,12 +144,18 @@ func TestTheClockIsJudgedAgainstTime(t *testing.T) {
 			{0, 0, false}, {365 * day, time.Hour, true}, {2 * time.Hour, 2 * time.Hour, false},
 		},
 		"jump that lasts": {
-			{0, 0, false}, {365 * day, 0, true}, {365*day + 23*time.Hour, 23 * time.Hour, true},
-			{366 * day, day, false}, {367 * day, 2 * day, false},
+			{0, 0, false},
+			{365 * day, 0, true},
+			{365*day + 23*time.Hour, 23 * time.Hour, true},
+			{366 * day, day, false},
+			{367 * day, 2 * day, false},
 		},
 		"jump after jump": {
-			{0, 0, false}, {365 * day, 0, true}, {730 * day, 12 * time.Hour, true},
-			{731 * day, 25 * time.Hour, true}, {732 * day, 49 * time.Hour, false},
+			{0, 0, false},
+			{365 * day, 0, true},
+			{730 * day, 12 * time.Hour, true},
+			{731 * day, 25 * time.Hour, true},
+			{732 * day, 49 * time.Hour, false},
 		},
 	}
 	for name, passes := range tests {

@@ -115,7 +115,7 @@ func (s *Store) scrubTables(found *Scrubbed) error {
 	s.log.Error("index tables are damaged", "error", err)
 	for _, p := range s.all() {
 		if state := p.state.Load(); state.holesTo > state.start {
-			p.damaged(err)
+			_ = p.damaged(err) // readers are told
 		}
 	}
 	return nil

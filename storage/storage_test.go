@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -19,7 +18,7 @@ import (
 func testConfig(dir string) Config {
 	cfg := DefaultConfig()
 	cfg.Dir = dir
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.MemTableBytes = 1 << 20
 	cfg.ValueLogFileBytes = 2 << 20
 	cfg.RetentionInterval = 0

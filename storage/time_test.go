@@ -83,8 +83,8 @@ func TestOffsetForTimeAgreesWithAScan(t *testing.T) {
 		}
 		at, timestamp, found, err := p.MaxTimestamp(context.Background())
 		require.NoError(r, err)
-		require.Equal(r, newest, byTime{at, timestamp, found})
-		for ms := int64(0); ms < 60; ms++ {
+		require.Equal(r, byTime{at, timestamp, found}, newest)
+		for ms := range int64(60) {
 			want := byTime{}
 			for i := int(p.Start()); i < len(times) && !want.found; i++ {
 				if times[i] >= ms {

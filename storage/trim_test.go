@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -194,5 +193,5 @@ func TestDamagedValueLogFilesAreNotCollected(t *testing.T) {
 	c, err := p.readDisk(context.Background(), at, p.End(), 1)
 	require.NoError(t, err, "a batch behind the damage was thrown away")
 	require.Equal(t, at+1, c.NextOffset)
-	require.True(t, errors.Is(p.Corrupt(), nil))
+	require.ErrorIs(t, p.Corrupt(), nil)
 }

@@ -88,7 +88,7 @@ func validEnd(f io.ReaderAt) (int64, error) {
 	r := newEntryReader(io.NewSectionReader(f, at, 1<<62))
 	for {
 		switch err := r.entry(); {
-		case err == io.EOF || err != nil && zerosFrom(f, at):
+		case errors.Is(err, io.EOF) || err != nil && zerosFrom(f, at):
 			return at, nil
 		case err != nil:
 			return at, fmt.Errorf("%w: value log entry at byte %d: %w", errDamage, at, err)

@@ -110,7 +110,7 @@ func (s *Store) reread(known map[PartitionID]Offset, bad *findings) {
 		err := p.walk(s.db, max(state.start, min(known[id], state.end)), state.end, true,
 			func(*stored) (bool, error) { return true, nil })
 		if err != nil {
-			p.damaged(err)
+			_ = p.damaged(err) // readers are told
 			bad.addf("partition %s: %v", id, err)
 		}
 	}

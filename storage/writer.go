@@ -223,7 +223,7 @@ func (s *Store) admitAppend(g *group, o *op) error {
 	}
 	state = g.touch(p)
 	if epoch > state.epoch() {
-		state.epochs = append(state.epochs[:len(state.epochs):len(state.epochs)],
+		state.epochs = append(slices.Clip(state.epochs),
 			epochStart{epoch, state.end})
 		g.add(write{partitionKey(keyEpochs, p.id), encodeEpochs(state.epochs)})
 	}
@@ -289,7 +289,7 @@ func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64
 func (g *group) roll(p *Partition, state *logState) {
 	sealed := state.active
 	sealed.end = state.end
-	state.sealed = append(state.sealed[:len(state.sealed):len(state.sealed)], sealed)
+	state.sealed = append(slices.Clip(state.sealed), sealed)
 	state.active = newSegment(state.end)
 	g.add(write{offsetKey(keySegment, p.id, sealed.base), encodeSegment(sealed)})
 }

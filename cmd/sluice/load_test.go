@@ -86,18 +86,24 @@ func TestBadConfigurationNamesItsPlace(t *testing.T) {
 		file string
 		want []string
 	}{
-		"unknown key": {file: "data-dir: x\ndata-dri: y\n",
-			want: []string{`sluice.yaml:2: unknown setting "data-dri"`}},
+		"unknown key": {
+			file: "data-dir: x\ndata-dri: y\n",
+			want: []string{`sluice.yaml:2: unknown setting "data-dri"`},
+		},
 		"key twice":  {file: "node-id: 1\nnode-id: 2\n", want: []string{"node-id"}},
 		"wrong type": {file: "node-id: many\n", want: []string{"node-id", "many"}},
 		"nested":     {file: "node-id: {a: 1}\n", want: []string{"sluice.yaml:1: node-id"}},
 		"no mapping": {file: "- a\n", want: []string{"want a mapping"}},
 		"no yaml":    {file: "a: [\n", want: []string{"sluice.yaml"}},
 		"too large":  {file: "#" + strings.Repeat("x", 1<<20), want: []string{"larger than"}},
-		"env": {env: map[string]string{"SLUICE_NODE_ID": "x"},
-			want: []string{"SLUICE_NODE_ID"}},
-		"env set": {env: map[string]string{"SLUICE_SET": "x"},
-			want: []string{"SLUICE_SET", "key=value"}},
+		"env": {
+			env:  map[string]string{"SLUICE_NODE_ID": "x"},
+			want: []string{"SLUICE_NODE_ID"},
+		},
+		"env set": {
+			env:  map[string]string{"SLUICE_SET": "x"},
+			want: []string{"SLUICE_SET", "key=value"},
+		},
 		"flag set":    {args: []string{"--set", "=3"}, want: []string{"--set", "key=value"}},
 		"missing":     {args: []string{"--config", "nowhere.yaml"}, want: []string{"nowhere.yaml"}},
 		"config keys": {file: "config: other.yaml\n", want: []string{"unknown setting"}},

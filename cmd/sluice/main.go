@@ -39,8 +39,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return 0
 	}
 	fmt.Fprintln(errOut, "Error:", err)
-	var failed *failure
-	if errors.As(err, &failed) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return exitFailed
 	}
 	fmt.Fprintf(errOut, "Run '%s --help' for usage.\n", ran.CommandPath())

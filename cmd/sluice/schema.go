@@ -48,8 +48,7 @@ func (r *registryFlags) dial() (*serde.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tlsConfig
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig}
 	registry, err := serde.NewRegistry(strings.Split(r.urls, ","),
 		serde.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {

@@ -60,7 +60,7 @@ func readBanner(t *testing.T, out io.Reader) *testNode {
 			}[match[1]] = match[2]
 		}
 		if strings.HasSuffix(lines.Text(), "/partitions/0/records") {
-			go io.Copy(io.Discard, out) //nolint:errcheck // whatever follows is not looked at
+			go io.Copy(io.Discard, out)
 			return n
 		}
 	}
@@ -209,8 +209,10 @@ func TestServeRefusesInOneLine(t *testing.T) {
 		want []string
 	}{
 		"port in use": {
-			[]string{"--data-dir", t.TempDir(), "--grpc-listen", taken.Addr().String(),
-				"--http-listen", "127.0.0.1:0", "--registry-listen", ""},
+			[]string{
+				"--data-dir", t.TempDir(), "--grpc-listen", taken.Addr().String(),
+				"--http-listen", "127.0.0.1:0", "--registry-listen", "",
+			},
 			[]string{"--grpc-listen", taken.Addr().String(), "in use"},
 		},
 		"directory that cannot be written": {
@@ -223,13 +225,17 @@ func TestServeRefusesInOneLine(t *testing.T) {
 			anyPorts(t.TempDir(), "--set", "num.partitions=0"), []string{"num.partitions", "0"},
 		},
 		"address of no host": {
-			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "nowhere",
-				"--registry-listen", ""},
+			[]string{
+				"--data-dir", t.TempDir(), "--grpc-listen", "nowhere",
+				"--registry-listen", "",
+			},
 			[]string{"--grpc-listen", "nowhere"},
 		},
 		"every listener off": {
-			[]string{"--data-dir", t.TempDir(), "--grpc-listen", "", "--http-listen", "",
-				"--registry-listen", ""},
+			[]string{
+				"--data-dir", t.TempDir(), "--grpc-listen", "", "--http-listen", "",
+				"--registry-listen", "",
+			},
 			[]string{"--grpc-listen", "--http-listen"},
 		},
 		"log level": {anyPorts(t.TempDir(), "--log-level", "loud"), []string{"loud", "debug"}},

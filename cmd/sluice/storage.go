@@ -31,9 +31,9 @@ func newStorageCheckCommand(output *string) *cobra.Command {
 		Use:   "check DIR",
 		Short: "Read everything in a data directory and report damage",
 		Long: "Reads the files and all records of a data directory, and reports what a start\n" +
-			"would find: the verdict, each file, and each partition with its offsets. It changes\n" +
-			"nothing; what a start would change is copied to TMPDIR first. Exits with 1 if\n" +
-			"anything is damaged or missing.",
+			"would find: the verdict, each file, and each partition with its offsets. It\n" +
+			"changes nothing; what a start would change is copied to TMPDIR first. Exits\n" +
+			"with 1 if anything is damaged or missing.",
 		Example: "  sluice storage check /var/lib/sluice/log\n" +
 			"  sluice storage check data/log --output json | jq .verdict",
 		Args: cobra.ExactArgs(1),
@@ -84,7 +84,8 @@ func writeCheck(w io.Writer, r *storage.CheckReport) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	parts := newTable(w, "PARTITION", "START", "END", "EPOCH", "BATCHES", "SIZE", "DAMAGED", "STATE")
+	parts := newTable(w,
+		"PARTITION", "START", "END", "EPOCH", "BATCHES", "SIZE", "DAMAGED", "STATE")
 	for _, p := range r.Partitions {
 		parts.row(p.ID, p.Start, p.End, p.LeaderEpoch, p.Batches, humanize.IBytes(uint64(p.Bytes)),
 			p.Damaged, state(p.Problem))
@@ -110,9 +111,9 @@ func newStorageDumpCommand(output *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dump DIR",
 		Short: "Show the batches in a data directory",
-		Long: "Shows the headers of the stored batches, and with --records the sizes and times of\n" +
-			"their records. Where the log does not read on, it says so and goes on behind it.\n" +
-			"With --output json each batch is one line.",
+		Long: "Shows the headers of the stored batches, and with --records the sizes and times\n" +
+			"of their records. Where the log does not read on, it says so and goes on behind\n" +
+			"it. With --output json each batch is one line.",
 		Example: "  sluice storage dump data/log --limit 5\n" +
 			"  sluice storage dump data/log --topic-id 0f8fad5b-d9cb-469f-a165-70867728950e " +
 			"--partition 0 --from 1000",
@@ -187,8 +188,8 @@ func newStorageRetryCommand(output *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry DIR",
 		Short: "Let a node start again that stays down after failed starts",
-		Long: "After three starts that did not come to their end a node stays down and says why.\n" +
-			"When the cause is gone, this lets the next start try again.",
+		Long: "After three starts that did not come to their end a node stays down and says\n" +
+			"why. When the cause is gone, this lets the next start try again.",
 		Example: "  sluice storage retry /var/lib/sluice/log",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -239,12 +239,13 @@ func (q request) address(base *url.URL) string {
 	u := *base
 	var raw strings.Builder
 	raw.WriteString(strings.TrimSuffix(u.EscapedPath(), "/"))
-	path := strings.TrimSuffix(u.Path, "/")
+	var path strings.Builder
+	path.WriteString(strings.TrimSuffix(u.Path, "/"))
 	for _, segment := range q.path {
-		path += "/" + segment
+		path.WriteString("/" + segment)
 		raw.WriteString("/" + url.PathEscape(segment))
 	}
-	u.Path, u.RawPath = path, raw.String()
+	u.Path, u.RawPath = path.String(), raw.String()
 	u.RawQuery = q.query.Encode()
 	return u.String()
 }
