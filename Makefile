@@ -30,7 +30,7 @@ race: ## Run the tests with the race detector.
 
 FUZZ_TIME ?= 10s
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZ_TIME (default 10s).
+fuzz: ## Run every fuzz target for FUZZ_TIME (default 10s; or 1000x inputs).
 	bash tools/fuzz.sh $(FUZZ_TIME)
 
 .PHONY: generate
