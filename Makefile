@@ -76,12 +76,12 @@ test-clients: build ## Run real Schema Registry clients against a node; needs np
 
 .PHONY: crash-short
 crash-short: ## Kill, cut power, damage and fill disks for a minute: is all there?
-	cd tests/crash && go test -count=1 -timeout 10m ./...
+	bash tests/crash/run.sh -timeout 10m
 
 CRASH_MINUTES ?= 10
 .PHONY: crash
 crash: ## The same for CRASH_MINUTES (default 10); needs root and /dev/fuse.
-	cd tests/crash && CRASH_MINUTES=$(CRASH_MINUTES) go test -count=1 -timeout 120m -v ./...
+	CRASH_MINUTES=$(CRASH_MINUTES) bash tests/crash/run.sh -timeout 120m -v
 
 ROUNDS ?= 5
 .PHONY: bench

@@ -3,9 +3,11 @@ package crash
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,11 +17,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kinds are the files of a store that are damaged, by pattern. Of those that
-// match, chance takes one.
-var kinds = []string{
-	"db/*.mem", "db/*.sst", "db/*.vlog", "db/MANIFEST", "db/KEYREGISTRY", "db/DISCARD",
-	"checkpoint", "clean", "meta.json",
+// kinds returns the kinds of files that the stores hold, and the files of each:
+// files of one directory whose names end alike are of one kind. Of a kind chance
+// takes one file. What holds nothing of the log is left out.
+func kinds(t *testing.T, made map[string]machine) map[string]map[string][]string {
+	t.Helper()
+	all := map[string]map[string][]string{}
+	for stop, m := range made {
+		err := fs.WalkDir(os.DirFS(m.dir), ".", func(name string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() || name == "lock" || name == "ballast" {
+				return err
+			}
+			kind := name
+			if ext := path.Ext(name); ext != "" && path.Dir(name) != "." {
+				kind = path.Dir(name) + "/*" + ext
+			}
+			if all[kind] == nil {
+				all[kind] = map[string][]string{}
+			}
+			all[kind][stop] = append(all[kind][stop], name)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	return all
 }
 
 // damages are what may happen to a file.
@@ -93,26 +114,28 @@ func TestDamage(t *testing.T) {
 	end := time.Now().Add(budget(t, 0.25))
 	made := stores(t)
 	hows := slices.Sorted(maps.Keys(damages))
-	for n := 0; time.Now().Before(end) || n < len(kinds)*len(hows)*len(made); n++ {
+	found := kinds(t, made)
+	names := slices.Sorted(maps.Keys(found))
+	t.Logf("kinds of files: %v", names)
+	for n := 0; time.Now().Before(end) || n < len(names)*len(hows)*len(made); n++ {
 		stop := []string{"stopped", "killed"}[n%2]
-		kind := kinds[n/2%len(kinds)]
-		how := hows[n/2/len(kinds)%len(hows)]
+		kind := names[n/2%len(names)]
+		how := hows[n/2/len(names)%len(hows)]
 		m := made[stop]
-		files, err := filepath.Glob(filepath.Join(m.dir, kind))
-		require.NoError(t, err)
+		files := found[kind][stop]
 		if len(files) == 0 {
 			continue // a stop removes the memtables, a kill leaves no marker
 		}
 		dir := t.TempDir()
 		require.NoError(t, os.CopyFS(dir, os.DirFS(m.dir)))
-		name, err := filepath.Rel(m.dir, files[random.IntN(len(files))])
-		require.NoError(t, err)
+		name := files[random.IntN(len(files))]
 		require.NoError(t, damages[how](filepath.Join(dir, name), random))
 		what := fmt.Sprintf("%-8s %s", how, kind)
 		judge(t, m, dir, all, what, fmt.Sprintf("%s of %s, %s", how, name, stop))
 		require.NoError(t, os.RemoveAll(dir))
 	}
-	show(t, all, made["stopped"].ledger.events)
+	show(t, "one piece of one file flipped, zeroed, truncated or deleted", "corruptions", all,
+		made["stopped"].ledger.events)
 }
 
 // judge starts a process on a damaged directory and compares.

@@ -56,5 +56,5 @@ func TestKill(t *testing.T) {
 		before = deed
 	}
 	delete(all.rows, "")
-	show(t, all, sum)
+	show(t, "kill -9 under load and at start; stops", "kills and stops", all, sum)
 }

@@ -16,7 +16,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envDir) != "" {
 		os.Exit(childMain())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if name := os.Getenv("CRASH_REPORT"); name != "" {
+		if err := run.writeFile(name); err != nil {
+			fmt.Fprintln(os.Stderr, "crash: the report:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // budget returns a share of CRASH_MINUTES, default 1.
@@ -45,9 +52,11 @@ func seeded(t *testing.T) *rand.Rand {
 // writers returns the environment that numbers the writers of a round.
 func writers(round int) string { return envWriter + "=" + strconv.Itoa(1+round*writerCount) }
 
-// show logs the report.
-func show(t *testing.T, all *tally, l events) {
+// show logs the report, and adds it to the summary of the run: what was done, in
+// which unit.
+func show(t *testing.T, what, unit string, all *tally, l events) {
 	t.Helper()
+	run.add(what, unit, all, l.records)
 	var text strings.Builder
 	require.NoError(t, all.write(&text))
 	t.Logf("%d batches with %d records acknowledged, slowest append %d ms\n%s",

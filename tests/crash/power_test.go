@@ -23,7 +23,8 @@ func needFUSE(t *testing.T) {
 	if os.Getenv("CRASH_MINUTES") != "" {
 		t.Fatal(text)
 	}
-	t.Skip("SKIPPED: " + text)
+	run.skip(text)
+	t.Skip(text)
 }
 
 // machine is a disk, and the process that has its data there.
@@ -110,7 +111,7 @@ func TestPowerCut(t *testing.T) {
 		before = "cut: " + target.name
 	}
 	delete(all.rows, "")
-	show(t, all, sum)
+	show(t, "power cut, aimed at ten events", "cuts", all, sum)
 }
 
 // cutAt boots the machine, looks at what the last cut left, and cuts again.

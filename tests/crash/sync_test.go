@@ -21,7 +21,7 @@ func TestSlowSync(t *testing.T) {
 		before = "cut: any time"
 	}
 	delete(all.rows, "")
-	show(t, all, m.ledger.events)
+	show(t, "power cut while syncs are slow", "cuts", all, m.ledger.events)
 }
 
 // TestFailedSync lets a sync fail, and cuts the power after the store said so:
@@ -32,6 +32,7 @@ func TestFailedSync(t *testing.T) {
 	needFUSE(t)
 	random, all := seeded(t), newTally()
 	end := time.Now().Add(budget(t, 0.06))
+	var sum events
 	const deed = "failed sync"
 	for time.Now().Before(end) {
 		m := newMachine(t)
@@ -46,6 +47,8 @@ func TestFailedSync(t *testing.T) {
 		row := all.row(deed)
 		row.done++
 		row.acked += m.ledger.events.records
+		sum.acked += m.ledger.events.acked
+		sum.records += m.ledger.events.records
 
 		m.boot()
 		m.up()
@@ -56,5 +59,5 @@ func TestFailedSync(t *testing.T) {
 		require.Empty(t, p.report.invented, p.log.String())
 		all.add(deed, p, p.report)
 	}
-	show(t, all, events{})
+	show(t, "a sync that fails, then a cut", "failed syncs", all, sum)
 }
