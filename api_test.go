@@ -16,7 +16,7 @@ import (
 // bareNumbers names the integer fields that need no unit: what they count is
 // what they are called.
 var bareNumbers = regexp.MustCompile(`(^|_)(id|ids|offset|partition|epoch|version|sequence|port)$` +
-	`|^(partitions|page_size|max_records|high_watermark|replication_factor)$` +
+	`|^(partitions|page_size|max_records|high_watermark|replication_factor|lag)$` +
 	`|_(bytes|count|percent|per_second)$`)
 
 // pagelessLists names RPCs that Kafka calls a list and that answer one thing.

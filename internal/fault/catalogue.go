@@ -58,17 +58,42 @@ var (
 			"batches that are remembered.",
 		Hint: "The batch was written before; its offset is no longer known.",
 	})
+	FencedInstanceID = row(Fault{
+		Reason: "FENCED_INSTANCE_ID", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: 409,
+		Message: "The instance id {instance_id} of group {group} belongs to another member.",
+		Hint:    "Another process runs with the same instance id: give each its own.",
+	})
+	FencedMemberEpoch = row(Fault{
+		Reason: "FENCED_MEMBER_EPOCH", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: 409,
+		Message: "Member {member_id} of group {group} has the epoch {current_epoch}, not " +
+			"{member_epoch}.",
+		Hint: "The member owns nothing any more: drop all without committing, and join again.",
+	})
 	GroupIDNotFound = row(Fault{
 		Reason: "GROUP_ID_NOT_FOUND", Code: codes.NotFound,
 		HTTP: http.StatusNotFound, ErrorCode: 40403,
 		Message: "Group {group} does not exist.",
 		Hint:    "A group exists once it has committed an offset or has a member.",
 	})
+	GroupMaxSizeReached = row(Fault{
+		Reason: "GROUP_MAX_SIZE_REACHED", Code: codes.ResourceExhausted,
+		HTTP: http.StatusTooManyRequests, ErrorCode: http.StatusTooManyRequests,
+		Message: "Group {group} has {count} members, the limit of {setting}.",
+		Hint:    "Run fewer consumers in the group, or raise the limit.",
+	})
 	GroupNotEmpty = row(Fault{
 		Reason: "NON_EMPTY_GROUP", Code: codes.FailedPrecondition,
 		HTTP: http.StatusConflict, ErrorCode: 409,
 		Message: "Group {group} has members.",
 		Hint:    "Stop its members first.",
+	})
+	GroupSubscribedToTopic = row(Fault{
+		Reason: "GROUP_SUBSCRIBED_TO_TOPIC", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: 409,
+		Message: "Members of group {group} are subscribed to topic {topic}.",
+		Hint:    "Stop them first, or let them subscribe to something else.",
 	})
 	IllegalState = row(Fault{
 		Reason: "ILLEGAL_STATE", Code: codes.FailedPrecondition,
@@ -105,6 +130,12 @@ var (
 		HTTP: http.StatusBadRequest, ErrorCode: 400,
 		Message: "The record is not valid.",
 		Hint:    "The message names the record and what is wrong with it.",
+	})
+	InvalidRegularExpression = row(Fault{
+		Reason: "INVALID_REGULAR_EXPRESSION", Code: codes.InvalidArgument,
+		HTTP: http.StatusBadRequest, ErrorCode: 40002,
+		Message: "The pattern {pattern} is not valid.",
+		Hint:    "A pattern is RE2 of at most 512 bytes that matches whole topic names.",
 	})
 	InvalidReplicaAssignment = row(Fault{
 		Reason: "INVALID_REPLICA_ASSIGNMENT", Code: codes.InvalidArgument,
@@ -147,6 +178,13 @@ var (
 		HTTP: http.StatusMethodNotAllowed, ErrorCode: http.StatusMethodNotAllowed,
 		Message: "HTTP 405 Method Not Allowed",
 		Hint:    "The Allow header lists the methods that the path takes.",
+	})
+	NoOffsetForPartition = row(Fault{
+		Reason: "NO_OFFSET_FOR_PARTITION", Code: codes.OutOfRange,
+		HTTP: http.StatusBadRequest, ErrorCode: 400,
+		Message: "Group {group} has no offset of {topic}-{partition} to begin at, and " +
+			"offset_reset is none.",
+		Hint: "Store one with offsets:reset or offsets:commit, or reset to earliest or latest.",
 	})
 	NotAcceptable = row(Fault{
 		Reason: "NOT_ACCEPTABLE", Code: codes.InvalidArgument,
@@ -222,6 +260,13 @@ var (
 		Message: "HTTP 404 Not Found",
 		Hint:    "/docs lists every path.",
 	})
+	StaleMemberEpoch = row(Fault{
+		Reason: "STALE_MEMBER_EPOCH", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: 409,
+		Message: "Member {member_id} of group {group} has the epoch {current_epoch}, not " +
+			"{member_epoch}.",
+		Hint: "Take the epoch of the next heartbeat, and commit again what is still owned.",
+	})
 	StorageError = row(Fault{
 		Reason: "KAFKA_STORAGE_ERROR", Code: codes.Unavailable,
 		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
@@ -245,6 +290,12 @@ var (
 		HTTP: http.StatusConflict, ErrorCode: 40002,
 		Message: "Topic '{topic}' already exists.",
 		Hint:    "Use it, or choose another name.",
+	})
+	UnknownMemberID = row(Fault{
+		Reason: "UNKNOWN_MEMBER_ID", Code: codes.NotFound,
+		HTTP: http.StatusNotFound, ErrorCode: 40403,
+		Message: "Group {group} has no member {member_id}.",
+		Hint:    "It left, or was silent for its session timeout: join again.",
 	})
 	UnknownPartition = row(Fault{
 		Reason: "UNKNOWN_TOPIC_OR_PARTITION", Variant: "partition", Code: codes.NotFound,
@@ -275,6 +326,18 @@ var (
 		HTTP: http.StatusUnprocessableEntity, ErrorCode: http.StatusUnprocessableEntity,
 		Message: "The request is well-formed but not valid.",
 		Hint:    "The message names the field and what would be right.",
+	})
+	UnreleasedInstanceID = row(Fault{
+		Reason: "UNRELEASED_INSTANCE_ID", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: 409,
+		Message: "Another member of group {group} has the instance id {instance_id}.",
+		Hint:    "Stop it, or wait until it has been silent for its session timeout.",
+	})
+	UnsupportedAssignor = row(Fault{
+		Reason: "UNSUPPORTED_ASSIGNOR", Code: codes.InvalidArgument,
+		HTTP: http.StatusBadRequest, ErrorCode: 40002,
+		Message: "There is no assignor {assignor}.",
+		Hint:    "Use one of those in group.consumer.assignors, such as uniform or range.",
 	})
 	UnsupportedOperation = row(Fault{
 		Reason: "UNSUPPORTED_VERSION", Code: codes.Unimplemented,

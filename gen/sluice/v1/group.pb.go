@@ -11,6 +11,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -32,6 +33,12 @@ const (
 	GroupState_GROUP_STATE_UNSPECIFIED GroupState = 0
 	// No members; offsets are kept.
 	GroupState_GROUP_STATE_EMPTY GroupState = 1
+	// Members or topics have changed, and who gets what is not decided yet.
+	GroupState_GROUP_STATE_ASSIGNING GroupState = 2
+	// It is decided, and members are giving partitions up or taking them over.
+	GroupState_GROUP_STATE_RECONCILING GroupState = 3
+	// Every member owns what it should.
+	GroupState_GROUP_STATE_STABLE GroupState = 4
 )
 
 // Enum value maps for GroupState.
@@ -39,10 +46,16 @@ var (
 	GroupState_name = map[int32]string{
 		0: "GROUP_STATE_UNSPECIFIED",
 		1: "GROUP_STATE_EMPTY",
+		2: "GROUP_STATE_ASSIGNING",
+		3: "GROUP_STATE_RECONCILING",
+		4: "GROUP_STATE_STABLE",
 	}
 	GroupState_value = map[string]int32{
 		"GROUP_STATE_UNSPECIFIED": 0,
 		"GROUP_STATE_EMPTY":       1,
+		"GROUP_STATE_ASSIGNING":   2,
+		"GROUP_STATE_RECONCILING": 3,
+		"GROUP_STATE_STABLE":      4,
 	}
 )
 
@@ -73,6 +86,117 @@ func (GroupState) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_group_proto_rawDescGZIP(), []int{0}
 }
 
+// How partitions change hands.
+type RebalanceProtocol int32
+
+const (
+	// As REBALANCE_PROTOCOL_COOPERATIVE.
+	RebalanceProtocol_REBALANCE_PROTOCOL_UNSPECIFIED RebalanceProtocol = 0
+	// All members give everything up, and then all get what they should have. A
+	// group is eager as long as one of its members is.
+	RebalanceProtocol_REBALANCE_PROTOCOL_EAGER RebalanceProtocol = 1
+	// Only what moves is given up; nobody stops reading anything else (KIP-429).
+	RebalanceProtocol_REBALANCE_PROTOCOL_COOPERATIVE RebalanceProtocol = 2
+)
+
+// Enum value maps for RebalanceProtocol.
+var (
+	RebalanceProtocol_name = map[int32]string{
+		0: "REBALANCE_PROTOCOL_UNSPECIFIED",
+		1: "REBALANCE_PROTOCOL_EAGER",
+		2: "REBALANCE_PROTOCOL_COOPERATIVE",
+	}
+	RebalanceProtocol_value = map[string]int32{
+		"REBALANCE_PROTOCOL_UNSPECIFIED": 0,
+		"REBALANCE_PROTOCOL_EAGER":       1,
+		"REBALANCE_PROTOCOL_COOPERATIVE": 2,
+	}
+)
+
+func (x RebalanceProtocol) Enum() *RebalanceProtocol {
+	p := new(RebalanceProtocol)
+	*p = x
+	return p
+}
+
+func (x RebalanceProtocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RebalanceProtocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_group_proto_enumTypes[1].Descriptor()
+}
+
+func (RebalanceProtocol) Type() protoreflect.EnumType {
+	return &file_sluice_v1_group_proto_enumTypes[1]
+}
+
+func (x RebalanceProtocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RebalanceProtocol.Descriptor instead.
+func (RebalanceProtocol) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{1}
+}
+
+// The state of a member.
+type MemberState int32
+
+const (
+	// Unknown.
+	MemberState_MEMBER_STATE_UNSPECIFIED MemberState = 0
+	// It owns what it should.
+	MemberState_MEMBER_STATE_STABLE MemberState = 1
+	// It has been told to give partitions up, and has not said that it did.
+	MemberState_MEMBER_STATE_REVOKING MemberState = 2
+	// It waits for partitions that others have not given up.
+	MemberState_MEMBER_STATE_WAITING MemberState = 3
+)
+
+// Enum value maps for MemberState.
+var (
+	MemberState_name = map[int32]string{
+		0: "MEMBER_STATE_UNSPECIFIED",
+		1: "MEMBER_STATE_STABLE",
+		2: "MEMBER_STATE_REVOKING",
+		3: "MEMBER_STATE_WAITING",
+	}
+	MemberState_value = map[string]int32{
+		"MEMBER_STATE_UNSPECIFIED": 0,
+		"MEMBER_STATE_STABLE":      1,
+		"MEMBER_STATE_REVOKING":    2,
+		"MEMBER_STATE_WAITING":     3,
+	}
+)
+
+func (x MemberState) Enum() *MemberState {
+	p := new(MemberState)
+	*p = x
+	return p
+}
+
+func (x MemberState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MemberState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_group_proto_enumTypes[2].Descriptor()
+}
+
+func (MemberState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_group_proto_enumTypes[2]
+}
+
+func (x MemberState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MemberState.Descriptor instead.
+func (MemberState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{2}
+}
+
 // A group of consumers.
 type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -83,9 +207,18 @@ type Group struct {
 	// The broker that coordinates it.
 	CoordinatorId int32 `protobuf:"varint,3,opt,name=coordinator_id,json=coordinatorId,proto3" json:"coordinator_id,omitempty"`
 	// The number of partitions that it has stored an offset of.
-	OffsetCount   int32 `protobuf:"varint,4,opt,name=offset_count,json=offsetCount,proto3" json:"offset_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OffsetCount int32 `protobuf:"varint,4,opt,name=offset_count,json=offsetCount,proto3" json:"offset_count,omitempty"`
+	// The number of members.
+	MemberCount int32 `protobuf:"varint,5,opt,name=member_count,json=memberCount,proto3" json:"member_count,omitempty"`
+	// How often the group has changed; 0 for one that never had a member.
+	GroupEpoch int32 `protobuf:"varint,6,opt,name=group_epoch,json=groupEpoch,proto3" json:"group_epoch,omitempty"`
+	// The assignor that shares out the partitions: that which most members ask
+	// for. Empty without members.
+	Assignor string `protobuf:"bytes,7,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	// How partitions change hands. Unspecified without members.
+	RebalanceProtocol RebalanceProtocol `protobuf:"varint,8,opt,name=rebalance_protocol,json=rebalanceProtocol,proto3,enum=sluice.v1.RebalanceProtocol" json:"rebalance_protocol,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
@@ -146,6 +279,356 @@ func (x *Group) GetOffsetCount() int32 {
 	return 0
 }
 
+func (x *Group) GetMemberCount() int32 {
+	if x != nil {
+		return x.MemberCount
+	}
+	return 0
+}
+
+func (x *Group) GetGroupEpoch() int32 {
+	if x != nil {
+		return x.GroupEpoch
+	}
+	return 0
+}
+
+func (x *Group) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *Group) GetRebalanceProtocol() RebalanceProtocol {
+	if x != nil {
+		return x.RebalanceProtocol
+	}
+	return RebalanceProtocol_REBALANCE_PROTOCOL_UNSPECIFIED
+}
+
+// Partitions of a topic.
+type TopicPartitions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partitions, from 0.
+	Partitions    []int32 `protobuf:"varint,2,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicPartitions) Reset() {
+	*x = TopicPartitions{}
+	mi := &file_sluice_v1_group_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicPartitions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicPartitions) ProtoMessage() {}
+
+func (x *TopicPartitions) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicPartitions.ProtoReflect.Descriptor instead.
+func (*TopicPartitions) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TopicPartitions) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicPartitions) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// A set of partitions.
+type Assignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions by topic.
+	Topics        []*TopicPartitions `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Assignment) Reset() {
+	*x = Assignment{}
+	mi := &file_sluice_v1_group_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Assignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Assignment) ProtoMessage() {}
+
+func (x *Assignment) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
+func (*Assignment) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Assignment) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+// What a member wants to read: topics by name, by pattern, or both.
+type Subscription struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of topics, at most 1,000. One that does not exist is read once it
+	// does.
+	Topics []string `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// A regular expression (RE2) that the whole name of a topic must match, at
+	// most 512 bytes. Topics that appear later are read too; internal ones never
+	// are.
+	Pattern       string `protobuf:"bytes,2,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscription) Reset() {
+	*x = Subscription{}
+	mi := &file_sluice_v1_group_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscription) ProtoMessage() {}
+
+func (x *Subscription) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
+func (*Subscription) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Subscription) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *Subscription) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+// A member of a group.
+type GroupMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's id.
+	MemberId string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The id of its instance, with static membership. Empty: dynamic.
+	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// The epoch that it has reached.
+	MemberEpoch int32 `protobuf:"varint,3,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	// Its state.
+	State MemberState `protobuf:"varint,4,opt,name=state,proto3,enum=sluice.v1.MemberState" json:"state,omitempty"`
+	// What it calls itself.
+	ClientId string `protobuf:"bytes,5,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// Where it calls from.
+	ClientHost string `protobuf:"bytes,6,opt,name=client_host,json=clientHost,proto3" json:"client_host,omitempty"`
+	// Its failure domain.
+	Rack string `protobuf:"bytes,7,opt,name=rack,proto3" json:"rack,omitempty"`
+	// What it wants to read.
+	Subscription *Subscription `protobuf:"bytes,8,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// The assignor that it asks for. Empty: any.
+	Assignor string `protobuf:"bytes,9,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	// The protocol that it asks for.
+	RebalanceProtocol RebalanceProtocol `protobuf:"varint,10,opt,name=rebalance_protocol,json=rebalanceProtocol,proto3,enum=sluice.v1.RebalanceProtocol" json:"rebalance_protocol,omitempty"`
+	// What it owns, with what it is about to give up.
+	Assignment *Assignment `protobuf:"bytes,11,opt,name=assignment,proto3" json:"assignment,omitempty"`
+	// What it should own.
+	TargetAssignment *Assignment `protobuf:"bytes,12,opt,name=target_assignment,json=targetAssignment,proto3" json:"target_assignment,omitempty"`
+	// After how much silence it is taken for dead.
+	SessionTimeout *durationpb.Duration `protobuf:"bytes,13,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
+	// How long it may take to give partitions up.
+	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,14,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GroupMember) Reset() {
+	*x = GroupMember{}
+	mi := &file_sluice_v1_group_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMember) ProtoMessage() {}
+
+func (x *GroupMember) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
+func (*GroupMember) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GroupMember) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *GroupMember) GetState() MemberState {
+	if x != nil {
+		return x.State
+	}
+	return MemberState_MEMBER_STATE_UNSPECIFIED
+}
+
+func (x *GroupMember) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetClientHost() string {
+	if x != nil {
+		return x.ClientHost
+	}
+	return ""
+}
+
+func (x *GroupMember) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *GroupMember) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *GroupMember) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *GroupMember) GetRebalanceProtocol() RebalanceProtocol {
+	if x != nil {
+		return x.RebalanceProtocol
+	}
+	return RebalanceProtocol_REBALANCE_PROTOCOL_UNSPECIFIED
+}
+
+func (x *GroupMember) GetAssignment() *Assignment {
+	if x != nil {
+		return x.Assignment
+	}
+	return nil
+}
+
+func (x *GroupMember) GetTargetAssignment() *Assignment {
+	if x != nil {
+		return x.TargetAssignment
+	}
+	return nil
+}
+
+func (x *GroupMember) GetSessionTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SessionTimeout
+	}
+	return nil
+}
+
+func (x *GroupMember) GetRebalanceTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RebalanceTimeout
+	}
+	return nil
+}
+
 // A request to list groups.
 type ListGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -153,14 +636,16 @@ type ListGroupsRequest struct {
 	// coerced).
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only groups in these states. Empty: all.
+	States        []GroupState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=sluice.v1.GroupState" json:"states,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_sluice_v1_group_proto_msgTypes[1]
+	mi := &file_sluice_v1_group_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +657,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[1]
+	mi := &file_sluice_v1_group_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +670,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{1}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListGroupsRequest) GetPageSize() int32 {
@@ -202,6 +687,13 @@ func (x *ListGroupsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListGroupsRequest) GetStates() []GroupState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
 // A page of groups.
 type ListGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -215,7 +707,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_sluice_v1_group_proto_msgTypes[2]
+	mi := &file_sluice_v1_group_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +719,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[2]
+	mi := &file_sluice_v1_group_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +732,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -268,7 +760,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_sluice_v1_group_proto_msgTypes[3]
+	mi := &file_sluice_v1_group_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +772,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[3]
+	mi := &file_sluice_v1_group_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +785,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetGroupRequest) GetGroup() string {
@@ -314,7 +806,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_sluice_v1_group_proto_msgTypes[4]
+	mi := &file_sluice_v1_group_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +818,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[4]
+	mi := &file_sluice_v1_group_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +831,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -347,6 +839,263 @@ func (x *GetGroupResponse) GetGroup() *Group {
 		return x.Group
 	}
 	return nil
+}
+
+// A request for one group with its members.
+type DescribeGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's id.
+	Group         string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeGroupRequest) Reset() {
+	*x = DescribeGroupRequest{}
+	mi := &file_sluice_v1_group_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeGroupRequest) ProtoMessage() {}
+
+func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
+func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DescribeGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// The answer to DescribeGroup.
+type DescribeGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	Group *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Its members by id.
+	Members []*GroupMember `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// By topic and partition: those that a member owns, and those that the group
+	// has stored an offset of.
+	Partitions    []*GroupPartition `protobuf:"bytes,3,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeGroupResponse) Reset() {
+	*x = DescribeGroupResponse{}
+	mi := &file_sluice_v1_group_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeGroupResponse) ProtoMessage() {}
+
+func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
+func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DescribeGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *DescribeGroupResponse) GetMembers() []*GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *DescribeGroupResponse) GetPartitions() []*GroupPartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// How far a group is in a partition.
+type GroupPartition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The offset that the group has stored: the next to read. Absent: none.
+	CommittedOffset *int64 `protobuf:"varint,3,opt,name=committed_offset,json=committedOffset,proto3,oneof" json:"committed_offset,omitempty"`
+	// The consumer's note that was stored with it.
+	Metadata string `protobuf:"bytes,4,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// The leader epoch that was stored with it. Absent if not known.
+	LeaderEpoch *int32 `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3,oneof" json:"leader_epoch,omitempty"`
+	// The first offset that the log holds. Absent where its leader cannot say.
+	LogStartOffset *int64 `protobuf:"varint,6,opt,name=log_start_offset,json=logStartOffset,proto3,oneof" json:"log_start_offset,omitempty"`
+	// The next offset to be written. Absent where its leader cannot say.
+	LogEndOffset *int64 `protobuf:"varint,7,opt,name=log_end_offset,json=logEndOffset,proto3,oneof" json:"log_end_offset,omitempty"`
+	// How many offsets are between `committed_offset` and `log_end_offset`. Absent
+	// where one of them is.
+	Lag *int64 `protobuf:"varint,8,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
+	// The member that owns the partition. Empty: none.
+	MemberId string `protobuf:"bytes,9,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The instance id of that member.
+	InstanceId string `protobuf:"bytes,10,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// What that member calls itself.
+	ClientId string `protobuf:"bytes,11,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// Where that member calls from.
+	ClientHost    string `protobuf:"bytes,12,opt,name=client_host,json=clientHost,proto3" json:"client_host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupPartition) Reset() {
+	*x = GroupPartition{}
+	mi := &file_sluice_v1_group_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupPartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupPartition) ProtoMessage() {}
+
+func (x *GroupPartition) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupPartition.ProtoReflect.Descriptor instead.
+func (*GroupPartition) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GroupPartition) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *GroupPartition) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetCommittedOffset() int64 {
+	if x != nil && x.CommittedOffset != nil {
+		return *x.CommittedOffset
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *GroupPartition) GetLeaderEpoch() int32 {
+	if x != nil && x.LeaderEpoch != nil {
+		return *x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetLogStartOffset() int64 {
+	if x != nil && x.LogStartOffset != nil {
+		return *x.LogStartOffset
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetLogEndOffset() int64 {
+	if x != nil && x.LogEndOffset != nil {
+		return *x.LogEndOffset
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetLag() int64 {
+	if x != nil && x.Lag != nil {
+		return *x.Lag
+	}
+	return 0
+}
+
+func (x *GroupPartition) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *GroupPartition) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GroupPartition) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *GroupPartition) GetClientHost() string {
+	if x != nil {
+		return x.ClientHost
+	}
+	return ""
 }
 
 // A request to delete a group.
@@ -360,7 +1109,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_sluice_v1_group_proto_msgTypes[5]
+	mi := &file_sluice_v1_group_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +1121,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[5]
+	mi := &file_sluice_v1_group_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +1134,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteGroupRequest) GetGroup() string {
@@ -404,7 +1153,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_sluice_v1_group_proto_msgTypes[6]
+	mi := &file_sluice_v1_group_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +1165,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[6]
+	mi := &file_sluice_v1_group_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +1178,1633 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{13}
+}
+
+// A sign of life of a member, or its coming or going.
+type ConsumerHeartbeatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's id, 1 to 255 bytes. The first join creates the group.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The member's id, at most 255 bytes: of its own making, best a UUID. Empty in
+	// a join: the coordinator makes one.
+	MemberId string `protobuf:"bytes,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The epoch of the last answer. 0: join, -1: leave, -2: go away for a while
+	// (with `instance_id`).
+	MemberEpoch int32 `protobuf:"varint,3,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	// The name of a static member (KIP-345), at most 255 bytes, which keeps its
+	// partitions while it is away for less than its session timeout. Empty:
+	// dynamic.
+	InstanceId string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// The member's failure domain, at most 255 bytes.
+	Rack string `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	// How long the member may take to give partitions up before it is fenced, 1 ms
+	// to 1 h. Default 5 min; later, what was said before.
+	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,6,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
+	// After how much silence the member is taken for dead, from
+	// group.consumer.min.session.timeout.ms to
+	// group.consumer.max.session.timeout.ms. Default
+	// group.consumer.session.timeout.ms; later, what was said before.
+	SessionTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
+	// What the member wants to read. Required to join. Unset later: as before.
+	Subscription *Subscription `protobuf:"bytes,8,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// How partitions are shared out: `uniform` (the default), `range`,
+	// `round-robin` or `sticky`, of those in group.consumer.assignors. The group
+	// uses what most members ask for.
+	Assignor string `protobuf:"bytes,9,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	// How partitions change hands. Unspecified later: as before.
+	RebalanceProtocol RebalanceProtocol `protobuf:"varint,10,opt,name=rebalance_protocol,json=rebalanceProtocol,proto3,enum=sluice.v1.RebalanceProtocol" json:"rebalance_protocol,omitempty"`
+	// What the member owns: what it reads, or has not ended working on. Unset: all
+	// that the last answer said. Set and empty: nothing.
+	Owned *Assignment `protobuf:"bytes,11,opt,name=owned,proto3" json:"owned,omitempty"`
+	// How long to wait for the assignment to change if there is nothing new to
+	// say. Default 0; at most the heartbeat interval (more is coerced). With it a
+	// member learns of changes at once.
+	MaxWait *durationpb.Duration `protobuf:"bytes,12,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
+	// What the member calls itself, at most 255 bytes, for those who look at the
+	// group.
+	ClientId      string `protobuf:"bytes,13,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerHeartbeatRequest) Reset() {
+	*x = ConsumerHeartbeatRequest{}
+	mi := &file_sluice_v1_group_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerHeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerHeartbeatRequest) ProtoMessage() {}
+
+func (x *ConsumerHeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerHeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*ConsumerHeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ConsumerHeartbeatRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatRequest) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatRequest) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *ConsumerHeartbeatRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatRequest) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatRequest) GetRebalanceTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RebalanceTimeout
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatRequest) GetSessionTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SessionTimeout
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatRequest) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatRequest) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatRequest) GetRebalanceProtocol() RebalanceProtocol {
+	if x != nil {
+		return x.RebalanceProtocol
+	}
+	return RebalanceProtocol_REBALANCE_PROTOCOL_UNSPECIFIED
+}
+
+func (x *ConsumerHeartbeatRequest) GetOwned() *Assignment {
+	if x != nil {
+		return x.Owned
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatRequest) GetMaxWait() *durationpb.Duration {
+	if x != nil {
+		return x.MaxWait
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+// The answer to ConsumerHeartbeat.
+type ConsumerHeartbeatResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's id.
+	MemberId string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The member's epoch, to be sent from now on; that of the request after a
+	// leave.
+	MemberEpoch int32 `protobuf:"varint,2,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	// When to call again at the latest.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	// After how much silence the member is taken for dead.
+	SessionTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
+	// All that the member may own now. Unset after a leave.
+	Assignment    *Assignment `protobuf:"bytes,5,opt,name=assignment,proto3" json:"assignment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerHeartbeatResponse) Reset() {
+	*x = ConsumerHeartbeatResponse{}
+	mi := &file_sluice_v1_group_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerHeartbeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerHeartbeatResponse) ProtoMessage() {}
+
+func (x *ConsumerHeartbeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerHeartbeatResponse.ProtoReflect.Descriptor instead.
+func (*ConsumerHeartbeatResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ConsumerHeartbeatResponse) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *ConsumerHeartbeatResponse) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *ConsumerHeartbeatResponse) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatResponse) GetSessionTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SessionTimeout
+	}
+	return nil
+}
+
+func (x *ConsumerHeartbeatResponse) GetAssignment() *Assignment {
+	if x != nil {
+		return x.Assignment
+	}
+	return nil
+}
+
+// A message of a consumer to its group.
+type ConsumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it says.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*ConsumeRequest_Join
+	//	*ConsumeRequest_Credit
+	//	*ConsumeRequest_Commit
+	//	*ConsumeRequest_Revoked
+	//	*ConsumeRequest_Seek
+	//	*ConsumeRequest_Pause
+	//	*ConsumeRequest_Resume
+	//	*ConsumeRequest_Subscribe
+	//	*ConsumeRequest_Leave
+	Event         isConsumeRequest_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeRequest) Reset() {
+	*x = ConsumeRequest{}
+	mi := &file_sluice_v1_group_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeRequest) ProtoMessage() {}
+
+func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
+func (*ConsumeRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ConsumeRequest) GetEvent() isConsumeRequest_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetJoin() *ConsumeJoin {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetCredit() *ConsumeCredit {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetCommit() *ConsumeCommit {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Commit); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetRevoked() *ConsumeRevoked {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Revoked); ok {
+			return x.Revoked
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetSeek() *ConsumeSeek {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Seek); ok {
+			return x.Seek
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetPause() *ConsumePause {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Pause); ok {
+			return x.Pause
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetResume() *ConsumeResume {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Resume); ok {
+			return x.Resume
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetSubscribe() *Subscription {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Subscribe); ok {
+			return x.Subscribe
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeRequest) GetLeave() *ConsumeLeave {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeRequest_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
+type isConsumeRequest_Event interface {
+	isConsumeRequest_Event()
+}
+
+type ConsumeRequest_Join struct {
+	// Joins the group. The first message, and no other.
+	Join *ConsumeJoin `protobuf:"bytes,1,opt,name=join,proto3,oneof"`
+}
+
+type ConsumeRequest_Credit struct {
+	// Grants bytes of records.
+	Credit *ConsumeCredit `protobuf:"bytes,2,opt,name=credit,proto3,oneof"`
+}
+
+type ConsumeRequest_Commit struct {
+	// Stores offsets: acknowledges records.
+	Commit *ConsumeCommit `protobuf:"bytes,3,opt,name=commit,proto3,oneof"`
+}
+
+type ConsumeRequest_Revoked struct {
+	// Gives up the partitions of the last `revoking`.
+	Revoked *ConsumeRevoked `protobuf:"bytes,4,opt,name=revoked,proto3,oneof"`
+}
+
+type ConsumeRequest_Seek struct {
+	// Goes on somewhere else in a partition.
+	Seek *ConsumeSeek `protobuf:"bytes,5,opt,name=seek,proto3,oneof"`
+}
+
+type ConsumeRequest_Pause struct {
+	// Stops records of partitions.
+	Pause *ConsumePause `protobuf:"bytes,6,opt,name=pause,proto3,oneof"`
+}
+
+type ConsumeRequest_Resume struct {
+	// Lets records of paused partitions come again.
+	Resume *ConsumeResume `protobuf:"bytes,7,opt,name=resume,proto3,oneof"`
+}
+
+type ConsumeRequest_Subscribe struct {
+	// Subscribes to something else.
+	Subscribe *Subscription `protobuf:"bytes,8,opt,name=subscribe,proto3,oneof"`
+}
+
+type ConsumeRequest_Leave struct {
+	// Leaves the group.
+	Leave *ConsumeLeave `protobuf:"bytes,9,opt,name=leave,proto3,oneof"`
+}
+
+func (*ConsumeRequest_Join) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Credit) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Commit) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Revoked) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Seek) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Pause) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Resume) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Subscribe) isConsumeRequest_Event() {}
+
+func (*ConsumeRequest_Leave) isConsumeRequest_Event() {}
+
+// Joins a group.
+type ConsumeJoin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's id, 1 to 255 bytes.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// What the member wants to read.
+	Subscription *Subscription `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// As in ConsumerHeartbeatRequest.
+	InstanceId string `protobuf:"bytes,3,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// As in ConsumerHeartbeatRequest.
+	ClientId string `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// As in ConsumerHeartbeatRequest.
+	Rack string `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	// As in ConsumerHeartbeatRequest.
+	Assignor string `protobuf:"bytes,6,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	// As in ConsumerHeartbeatRequest.
+	RebalanceProtocol RebalanceProtocol `protobuf:"varint,7,opt,name=rebalance_protocol,json=rebalanceProtocol,proto3,enum=sluice.v1.RebalanceProtocol" json:"rebalance_protocol,omitempty"`
+	// How long the member may take to answer `revoking`. As in
+	// ConsumerHeartbeatRequest.
+	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,8,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
+	// How long the member's partitions wait for it if its node dies, or if it is
+	// static and its stream breaks. As in ConsumerHeartbeatRequest.
+	SessionTimeout *durationpb.Duration `protobuf:"bytes,9,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
+	// Where to begin in a partition of which the group has stored no offset, or
+	// one that the log does not hold: `latest` (the default), `earliest`, `none`
+	// (the stream ends with NO_OFFSET_FOR_PARTITION), a time as in
+	// ListOffsetsRequest, or `by_duration:` and how long ago, as 1h30m or as PT1H30M
+	// (KIP-1106).
+	OffsetReset string `protobuf:"bytes,10,opt,name=offset_reset,json=offsetReset,proto3" json:"offset_reset,omitempty"`
+	// How many bytes of records may be sent before `credit` grants more, counted
+	// as `credit_bytes` of ConsumeRecords. 0: any number; HTTP/2 holds up a stream
+	// that isn't read, with all that is on it.
+	CreditBytes int64 `protobuf:"varint,11,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
+	// At most about so many bytes of records in a message. 0: 1 MiB. At most
+	// fetch.max.bytes (more is coerced).
+	MaxBytes int32 `protobuf:"varint,12,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// In which form. Default RECORD_FORMAT_RECORDS.
+	Format RecordFormat `protobuf:"varint,13,opt,name=format,proto3,enum=sluice.v1.RecordFormat" json:"format,omitempty"`
+	// Which records of transactions. Default
+	// ISOLATION_LEVEL_READ_UNCOMMITTED.
+	IsolationLevel IsolationLevel `protobuf:"varint,14,opt,name=isolation_level,json=isolationLevel,proto3,enum=sluice.v1.IsolationLevel" json:"isolation_level,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConsumeJoin) Reset() {
+	*x = ConsumeJoin{}
+	mi := &file_sluice_v1_group_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeJoin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeJoin) ProtoMessage() {}
+
+func (x *ConsumeJoin) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeJoin.ProtoReflect.Descriptor instead.
+func (*ConsumeJoin) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ConsumeJoin) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *ConsumeJoin) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetRebalanceProtocol() RebalanceProtocol {
+	if x != nil {
+		return x.RebalanceProtocol
+	}
+	return RebalanceProtocol_REBALANCE_PROTOCOL_UNSPECIFIED
+}
+
+func (x *ConsumeJoin) GetRebalanceTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RebalanceTimeout
+	}
+	return nil
+}
+
+func (x *ConsumeJoin) GetSessionTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SessionTimeout
+	}
+	return nil
+}
+
+func (x *ConsumeJoin) GetOffsetReset() string {
+	if x != nil {
+		return x.OffsetReset
+	}
+	return ""
+}
+
+func (x *ConsumeJoin) GetCreditBytes() int64 {
+	if x != nil {
+		return x.CreditBytes
+	}
+	return 0
+}
+
+func (x *ConsumeJoin) GetMaxBytes() int32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *ConsumeJoin) GetFormat() RecordFormat {
+	if x != nil {
+		return x.Format
+	}
+	return RecordFormat_RECORD_FORMAT_UNSPECIFIED
+}
+
+func (x *ConsumeJoin) GetIsolationLevel() IsolationLevel {
+	if x != nil {
+		return x.IsolationLevel
+	}
+	return IsolationLevel_ISOLATION_LEVEL_UNSPECIFIED
+}
+
+// Grants bytes of records.
+type ConsumeCredit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many more, 1 to 1 GiB. Grants add up.
+	CreditBytes   int64 `protobuf:"varint,1,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeCredit) Reset() {
+	*x = ConsumeCredit{}
+	mi := &file_sluice_v1_group_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeCredit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeCredit) ProtoMessage() {}
+
+func (x *ConsumeCredit) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeCredit.ProtoReflect.Descriptor instead.
+func (*ConsumeCredit) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConsumeCredit) GetCreditBytes() int64 {
+	if x != nil {
+		return x.CreditBytes
+	}
+	return 0
+}
+
+// Stores offsets of partitions.
+type ConsumeCommit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to store, at most 10,000. Partitions that the member does not own are
+	// refused.
+	Offsets       []*CommittedOffset `protobuf:"bytes,1,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeCommit) Reset() {
+	*x = ConsumeCommit{}
+	mi := &file_sluice_v1_group_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeCommit) ProtoMessage() {}
+
+func (x *ConsumeCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeCommit.ProtoReflect.Descriptor instead.
+func (*ConsumeCommit) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ConsumeCommit) GetOffsets() []*CommittedOffset {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
+// Says that the partitions of the last `revoking` are given up.
+type ConsumeRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeRevoked) Reset() {
+	*x = ConsumeRevoked{}
+	mi := &file_sluice_v1_group_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeRevoked) ProtoMessage() {}
+
+func (x *ConsumeRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeRevoked.ProtoReflect.Descriptor instead.
+func (*ConsumeRevoked) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{20}
+}
+
+// Goes on somewhere else in a partition that the member owns. Records that are
+// on the way still come; those after `sought` are from there on.
+type ConsumeSeek struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition, from 0.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Where to.
+	//
+	// Types that are valid to be assigned to To:
+	//
+	//	*ConsumeSeek_Offset
+	//	*ConsumeSeek_At
+	To            isConsumeSeek_To `protobuf_oneof:"to"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeSeek) Reset() {
+	*x = ConsumeSeek{}
+	mi := &file_sluice_v1_group_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeSeek) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeSeek) ProtoMessage() {}
+
+func (x *ConsumeSeek) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeSeek.ProtoReflect.Descriptor instead.
+func (*ConsumeSeek) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ConsumeSeek) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ConsumeSeek) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ConsumeSeek) GetTo() isConsumeSeek_To {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ConsumeSeek) GetOffset() int64 {
+	if x != nil {
+		if x, ok := x.To.(*ConsumeSeek_Offset); ok {
+			return x.Offset
+		}
+	}
+	return 0
+}
+
+func (x *ConsumeSeek) GetAt() string {
+	if x != nil {
+		if x, ok := x.To.(*ConsumeSeek_At); ok {
+			return x.At
+		}
+	}
+	return ""
+}
+
+type isConsumeSeek_To interface {
+	isConsumeSeek_To()
+}
+
+type ConsumeSeek_Offset struct {
+	// The offset of the next record.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3,oneof"`
+}
+
+type ConsumeSeek_At struct {
+	// `earliest`, `latest` or a time, as in ListOffsetsRequest.
+	At string `protobuf:"bytes,4,opt,name=at,proto3,oneof"`
+}
+
+func (*ConsumeSeek_Offset) isConsumeSeek_To() {}
+
+func (*ConsumeSeek_At) isConsumeSeek_To() {}
+
+// Stops records of partitions that the member owns. They stay its own.
+type ConsumePause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions; a topic without any: all of the topic. Empty: all.
+	Topics        []*TopicPartitions `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumePause) Reset() {
+	*x = ConsumePause{}
+	mi := &file_sluice_v1_group_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumePause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumePause) ProtoMessage() {}
+
+func (x *ConsumePause) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumePause.ProtoReflect.Descriptor instead.
+func (*ConsumePause) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ConsumePause) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+// Lets records of paused partitions come again.
+type ConsumeResume struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions; a topic without any: all of the topic. Empty: all.
+	Topics        []*TopicPartitions `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeResume) Reset() {
+	*x = ConsumeResume{}
+	mi := &file_sluice_v1_group_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeResume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeResume) ProtoMessage() {}
+
+func (x *ConsumeResume) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeResume.ProtoReflect.Descriptor instead.
+func (*ConsumeResume) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ConsumeResume) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+// Leaves the group.
+type ConsumeLeave struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeLeave) Reset() {
+	*x = ConsumeLeave{}
+	mi := &file_sluice_v1_group_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeLeave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeLeave) ProtoMessage() {}
+
+func (x *ConsumeLeave) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeLeave.ProtoReflect.Descriptor instead.
+func (*ConsumeLeave) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{24}
+}
+
+// A message of a group to a consumer.
+type ConsumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it says.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*ConsumeResponse_Joined
+	//	*ConsumeResponse_Assigned
+	//	*ConsumeResponse_Revoking
+	//	*ConsumeResponse_Records
+	//	*ConsumeResponse_Committed
+	//	*ConsumeResponse_Sought
+	//	*ConsumeResponse_Refused
+	Event         isConsumeResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeResponse) Reset() {
+	*x = ConsumeResponse{}
+	mi := &file_sluice_v1_group_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeResponse) ProtoMessage() {}
+
+func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
+func (*ConsumeResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ConsumeResponse) GetEvent() isConsumeResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetJoined() *ConsumeJoined {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Joined); ok {
+			return x.Joined
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetAssigned() *ConsumeAssigned {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Assigned); ok {
+			return x.Assigned
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetRevoking() *ConsumeRevoking {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Revoking); ok {
+			return x.Revoking
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetRecords() *ConsumeRecords {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Records); ok {
+			return x.Records
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetCommitted() *CommitOffsetsResponse {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Committed); ok {
+			return x.Committed
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetSought() *ConsumeSought {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Sought); ok {
+			return x.Sought
+		}
+	}
+	return nil
+}
+
+func (x *ConsumeResponse) GetRefused() *ConsumeRefused {
+	if x != nil {
+		if x, ok := x.Event.(*ConsumeResponse_Refused); ok {
+			return x.Refused
+		}
+	}
+	return nil
+}
+
+type isConsumeResponse_Event interface {
+	isConsumeResponse_Event()
+}
+
+type ConsumeResponse_Joined struct {
+	// The consumer is a member.
+	Joined *ConsumeJoined `protobuf:"bytes,1,opt,name=joined,proto3,oneof"`
+}
+
+type ConsumeResponse_Assigned struct {
+	// Partitions that the member owns from now on.
+	Assigned *ConsumeAssigned `protobuf:"bytes,2,opt,name=assigned,proto3,oneof"`
+}
+
+type ConsumeResponse_Revoking struct {
+	// Partitions to give up.
+	Revoking *ConsumeRevoking `protobuf:"bytes,3,opt,name=revoking,proto3,oneof"`
+}
+
+type ConsumeResponse_Records struct {
+	// Records of a partition.
+	Records *ConsumeRecords `protobuf:"bytes,4,opt,name=records,proto3,oneof"`
+}
+
+type ConsumeResponse_Committed struct {
+	// The answer to a commit.
+	Committed *CommitOffsetsResponse `protobuf:"bytes,5,opt,name=committed,proto3,oneof"`
+}
+
+type ConsumeResponse_Sought struct {
+	// The answer to a seek.
+	Sought *ConsumeSought `protobuf:"bytes,6,opt,name=sought,proto3,oneof"`
+}
+
+type ConsumeResponse_Refused struct {
+	// A request that was not done.
+	Refused *ConsumeRefused `protobuf:"bytes,7,opt,name=refused,proto3,oneof"`
+}
+
+func (*ConsumeResponse_Joined) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Assigned) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Revoking) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Records) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Committed) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Sought) isConsumeResponse_Event() {}
+
+func (*ConsumeResponse_Refused) isConsumeResponse_Event() {}
+
+// The consumer is a member of the group.
+type ConsumeJoined struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's id.
+	MemberId string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// Its epoch.
+	MemberEpoch   int32 `protobuf:"varint,2,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeJoined) Reset() {
+	*x = ConsumeJoined{}
+	mi := &file_sluice_v1_group_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeJoined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeJoined) ProtoMessage() {}
+
+func (x *ConsumeJoined) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeJoined.ProtoReflect.Descriptor instead.
+func (*ConsumeJoined) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ConsumeJoined) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *ConsumeJoined) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+// Partitions that the member owns from now on.
+type ConsumeAssigned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions, and where each begins.
+	Partitions []*FetchPosition `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// The member's epoch.
+	MemberEpoch   int32 `protobuf:"varint,2,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeAssigned) Reset() {
+	*x = ConsumeAssigned{}
+	mi := &file_sluice_v1_group_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeAssigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeAssigned) ProtoMessage() {}
+
+func (x *ConsumeAssigned) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeAssigned.ProtoReflect.Descriptor instead.
+func (*ConsumeAssigned) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ConsumeAssigned) GetPartitions() []*FetchPosition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *ConsumeAssigned) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+// Where a member is in a partition.
+type FetchPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The offset to read next.
+	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchPosition) Reset() {
+	*x = FetchPosition{}
+	mi := &file_sluice_v1_group_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchPosition) ProtoMessage() {}
+
+func (x *FetchPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchPosition.ProtoReflect.Descriptor instead.
+func (*FetchPosition) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *FetchPosition) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *FetchPosition) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FetchPosition) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// Partitions to give up.
+type ConsumeRevoking struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions.
+	Topics []*TopicPartitions `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Until when to answer `revoked`. Absent: they are lost already, as their
+	// topic is deleted, and nothing need be answered.
+	DeadlineTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeRevoking) Reset() {
+	*x = ConsumeRevoking{}
+	mi := &file_sluice_v1_group_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeRevoking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeRevoking) ProtoMessage() {}
+
+func (x *ConsumeRevoking) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeRevoking.ProtoReflect.Descriptor instead.
+func (*ConsumeRevoking) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ConsumeRevoking) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *ConsumeRevoking) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
+}
+
+// Records of a partition.
+type ConsumeRecords struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The records, by rising offset.
+	Records []*Record `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"`
+	// Stored batches, with RECORD_FORMAT_BATCHES.
+	RecordBatches []byte `protobuf:"bytes,4,opt,name=record_batches,json=recordBatches,proto3" json:"record_batches,omitempty"`
+	// The end of what may be read: the next offset to be written.
+	HighWatermark int64 `protobuf:"varint,5,opt,name=high_watermark,json=highWatermark,proto3" json:"high_watermark,omitempty"`
+	// The first offset that the log still holds.
+	LogStartOffset int64 `protobuf:"varint,6,opt,name=log_start_offset,json=logStartOffset,proto3" json:"log_start_offset,omitempty"`
+	// The offset that comes next, which is what to commit once these records are
+	// worked on.
+	NextOffset int64 `protobuf:"varint,7,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"`
+	// How much of the credit the message used up.
+	CreditBytes   int64 `protobuf:"varint,8,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeRecords) Reset() {
+	*x = ConsumeRecords{}
+	mi := &file_sluice_v1_group_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeRecords) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeRecords) ProtoMessage() {}
+
+func (x *ConsumeRecords) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeRecords.ProtoReflect.Descriptor instead.
+func (*ConsumeRecords) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ConsumeRecords) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ConsumeRecords) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ConsumeRecords) GetRecords() []*Record {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ConsumeRecords) GetRecordBatches() []byte {
+	if x != nil {
+		return x.RecordBatches
+	}
+	return nil
+}
+
+func (x *ConsumeRecords) GetHighWatermark() int64 {
+	if x != nil {
+		return x.HighWatermark
+	}
+	return 0
+}
+
+func (x *ConsumeRecords) GetLogStartOffset() int64 {
+	if x != nil {
+		return x.LogStartOffset
+	}
+	return 0
+}
+
+func (x *ConsumeRecords) GetNextOffset() int64 {
+	if x != nil {
+		return x.NextOffset
+	}
+	return 0
+}
+
+func (x *ConsumeRecords) GetCreditBytes() int64 {
+	if x != nil {
+		return x.CreditBytes
+	}
+	return 0
+}
+
+// The answer to a seek.
+type ConsumeSought struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The offset of the next record.
+	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeSought) Reset() {
+	*x = ConsumeSought{}
+	mi := &file_sluice_v1_group_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeSought) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeSought) ProtoMessage() {}
+
+func (x *ConsumeSought) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeSought.ProtoReflect.Descriptor instead.
+func (*ConsumeSought) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ConsumeSought) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ConsumeSought) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ConsumeSought) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// A request that was not done.
+type ConsumeRefused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which one, as its field in ConsumeRequest is called, such as `seek`.
+	Request string `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Why.
+	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeRefused) Reset() {
+	*x = ConsumeRefused{}
+	mi := &file_sluice_v1_group_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeRefused) ProtoMessage() {}
+
+func (x *ConsumeRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeRefused.ProtoReflect.Descriptor instead.
+func (*ConsumeRefused) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ConsumeRefused) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *ConsumeRefused) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
 }
 
 // A request to store offsets.
@@ -438,14 +2813,20 @@ type CommitOffsetsRequest struct {
 	// The group's id, 1 to 255 bytes.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// What to store, at most 10,000.
-	Offsets       []*CommittedOffset `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	Offsets []*CommittedOffset `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	// The member that commits. Empty: none; the group must be without members.
+	MemberId string `protobuf:"bytes,3,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The epoch of that member. Required with `member_id`.
+	MemberEpoch *int32 `protobuf:"varint,4,opt,name=member_epoch,json=memberEpoch,proto3,oneof" json:"member_epoch,omitempty"`
+	// The instance id of that member, if it has one: checked where it is given.
+	InstanceId    string `protobuf:"bytes,5,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CommitOffsetsRequest) Reset() {
 	*x = CommitOffsetsRequest{}
-	mi := &file_sluice_v1_group_proto_msgTypes[7]
+	mi := &file_sluice_v1_group_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +2838,7 @@ func (x *CommitOffsetsRequest) String() string {
 func (*CommitOffsetsRequest) ProtoMessage() {}
 
 func (x *CommitOffsetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[7]
+	mi := &file_sluice_v1_group_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +2851,7 @@ func (x *CommitOffsetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitOffsetsRequest.ProtoReflect.Descriptor instead.
 func (*CommitOffsetsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CommitOffsetsRequest) GetGroup() string {
@@ -487,6 +2868,27 @@ func (x *CommitOffsetsRequest) GetOffsets() []*CommittedOffset {
 	return nil
 }
 
+func (x *CommitOffsetsRequest) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *CommitOffsetsRequest) GetMemberEpoch() int32 {
+	if x != nil && x.MemberEpoch != nil {
+		return *x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *CommitOffsetsRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
 // The answer to CommitOffsets.
 type CommitOffsetsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -498,7 +2900,7 @@ type CommitOffsetsResponse struct {
 
 func (x *CommitOffsetsResponse) Reset() {
 	*x = CommitOffsetsResponse{}
-	mi := &file_sluice_v1_group_proto_msgTypes[8]
+	mi := &file_sluice_v1_group_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +2912,7 @@ func (x *CommitOffsetsResponse) String() string {
 func (*CommitOffsetsResponse) ProtoMessage() {}
 
 func (x *CommitOffsetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[8]
+	mi := &file_sluice_v1_group_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +2925,7 @@ func (x *CommitOffsetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitOffsetsResponse.ProtoReflect.Descriptor instead.
 func (*CommitOffsetsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CommitOffsetsResponse) GetResults() []*CommitResult {
@@ -548,7 +2950,7 @@ type CommitResult struct {
 
 func (x *CommitResult) Reset() {
 	*x = CommitResult{}
-	mi := &file_sluice_v1_group_proto_msgTypes[9]
+	mi := &file_sluice_v1_group_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +2962,7 @@ func (x *CommitResult) String() string {
 func (*CommitResult) ProtoMessage() {}
 
 func (x *CommitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[9]
+	mi := &file_sluice_v1_group_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +2975,7 @@ func (x *CommitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResult.ProtoReflect.Descriptor instead.
 func (*CommitResult) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CommitResult) GetTopic() string {
@@ -620,7 +3022,7 @@ type CommittedOffset struct {
 
 func (x *CommittedOffset) Reset() {
 	*x = CommittedOffset{}
-	mi := &file_sluice_v1_group_proto_msgTypes[10]
+	mi := &file_sluice_v1_group_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +3034,7 @@ func (x *CommittedOffset) String() string {
 func (*CommittedOffset) ProtoMessage() {}
 
 func (x *CommittedOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[10]
+	mi := &file_sluice_v1_group_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +3047,7 @@ func (x *CommittedOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedOffset.ProtoReflect.Descriptor instead.
 func (*CommittedOffset) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CommittedOffset) GetTopic() string {
@@ -703,7 +3105,7 @@ type FetchOffsetsRequest struct {
 
 func (x *FetchOffsetsRequest) Reset() {
 	*x = FetchOffsetsRequest{}
-	mi := &file_sluice_v1_group_proto_msgTypes[11]
+	mi := &file_sluice_v1_group_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +3117,7 @@ func (x *FetchOffsetsRequest) String() string {
 func (*FetchOffsetsRequest) ProtoMessage() {}
 
 func (x *FetchOffsetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[11]
+	mi := &file_sluice_v1_group_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +3130,7 @@ func (x *FetchOffsetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchOffsetsRequest.ProtoReflect.Descriptor instead.
 func (*FetchOffsetsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FetchOffsetsRequest) GetGroup() string {
@@ -756,7 +3158,7 @@ type FetchOffsetsResponse struct {
 
 func (x *FetchOffsetsResponse) Reset() {
 	*x = FetchOffsetsResponse{}
-	mi := &file_sluice_v1_group_proto_msgTypes[12]
+	mi := &file_sluice_v1_group_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +3170,7 @@ func (x *FetchOffsetsResponse) String() string {
 func (*FetchOffsetsResponse) ProtoMessage() {}
 
 func (x *FetchOffsetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_group_proto_msgTypes[12]
+	mi := &file_sluice_v1_group_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,10 +3183,390 @@ func (x *FetchOffsetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchOffsetsResponse.ProtoReflect.Descriptor instead.
 func (*FetchOffsetsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_group_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FetchOffsetsResponse) GetOffsets() []*CommittedOffset {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
+// A request to move the offsets of a group.
+type ResetOffsetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's id.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Where to.
+	//
+	// Types that are valid to be assigned to To:
+	//
+	//	*ResetOffsetsRequest_At
+	//	*ResetOffsetsRequest_Offset
+	//	*ResetOffsetsRequest_ShiftCount
+	//	*ResetOffsetsRequest_Age
+	To isResetOffsetsRequest_To `protobuf_oneof:"to"`
+	// The partitions; a topic without any: all of the topic. Empty: all that the
+	// group has stored an offset of.
+	Topics []*TopicPartitions `protobuf:"bytes,6,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Store nothing, only say what would be.
+	ValidateOnly  bool `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOffsetsRequest) Reset() {
+	*x = ResetOffsetsRequest{}
+	mi := &file_sluice_v1_group_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOffsetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetOffsetsRequest) ProtoMessage() {}
+
+func (x *ResetOffsetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOffsetsRequest.ProtoReflect.Descriptor instead.
+func (*ResetOffsetsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ResetOffsetsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ResetOffsetsRequest) GetTo() isResetOffsetsRequest_To {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ResetOffsetsRequest) GetAt() string {
+	if x != nil {
+		if x, ok := x.To.(*ResetOffsetsRequest_At); ok {
+			return x.At
+		}
+	}
+	return ""
+}
+
+func (x *ResetOffsetsRequest) GetOffset() int64 {
+	if x != nil {
+		if x, ok := x.To.(*ResetOffsetsRequest_Offset); ok {
+			return x.Offset
+		}
+	}
+	return 0
+}
+
+func (x *ResetOffsetsRequest) GetShiftCount() int64 {
+	if x != nil {
+		if x, ok := x.To.(*ResetOffsetsRequest_ShiftCount); ok {
+			return x.ShiftCount
+		}
+	}
+	return 0
+}
+
+func (x *ResetOffsetsRequest) GetAge() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.To.(*ResetOffsetsRequest_Age); ok {
+			return x.Age
+		}
+	}
+	return nil
+}
+
+func (x *ResetOffsetsRequest) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *ResetOffsetsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type isResetOffsetsRequest_To interface {
+	isResetOffsetsRequest_To()
+}
+
+type ResetOffsetsRequest_At struct {
+	// `earliest`, `latest`, `current` (what is stored, brought back into the
+	// log), or a time as in ListOffsetsRequest.
+	At string `protobuf:"bytes,2,opt,name=at,proto3,oneof"`
+}
+
+type ResetOffsetsRequest_Offset struct {
+	// An offset, not negative.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3,oneof"`
+}
+
+type ResetOffsetsRequest_ShiftCount struct {
+	// By so many offsets from what is stored: forward, or back if negative.
+	ShiftCount int64 `protobuf:"varint,4,opt,name=shift_count,json=shiftCount,proto3,oneof"`
+}
+
+type ResetOffsetsRequest_Age struct {
+	// The first record that is not older.
+	Age *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3,oneof"`
+}
+
+func (*ResetOffsetsRequest_At) isResetOffsetsRequest_To() {}
+
+func (*ResetOffsetsRequest_Offset) isResetOffsetsRequest_To() {}
+
+func (*ResetOffsetsRequest_ShiftCount) isResetOffsetsRequest_To() {}
+
+func (*ResetOffsetsRequest_Age) isResetOffsetsRequest_To() {}
+
+// The answer to ResetOffsets.
+type ResetOffsetsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each partition, by topic and partition.
+	Results       []*ResetResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOffsetsResponse) Reset() {
+	*x = ResetOffsetsResponse{}
+	mi := &file_sluice_v1_group_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOffsetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetOffsetsResponse) ProtoMessage() {}
+
+func (x *ResetOffsetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOffsetsResponse.ProtoReflect.Descriptor instead.
+func (*ResetOffsetsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ResetOffsetsResponse) GetResults() []*ResetResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// What became of the offset of a partition.
+type ResetResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// What was stored. Absent: nothing.
+	PreviousOffset *int64 `protobuf:"varint,3,opt,name=previous_offset,json=previousOffset,proto3,oneof" json:"previous_offset,omitempty"`
+	// What is stored now. Absent with `error`.
+	Offset *int64 `protobuf:"varint,4,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
+	// Why it was not moved. Unset where it was.
+	Error         *status.Status `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetResult) Reset() {
+	*x = ResetResult{}
+	mi := &file_sluice_v1_group_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetResult) ProtoMessage() {}
+
+func (x *ResetResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetResult.ProtoReflect.Descriptor instead.
+func (*ResetResult) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ResetResult) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ResetResult) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ResetResult) GetPreviousOffset() int64 {
+	if x != nil && x.PreviousOffset != nil {
+		return *x.PreviousOffset
+	}
+	return 0
+}
+
+func (x *ResetResult) GetOffset() int64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
+func (x *ResetResult) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// A request to delete offsets of a group.
+type DeleteOffsetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group's id.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The partitions, of at most 1,000 topics; a topic without any: all that are
+	// stored of it.
+	Topics        []*TopicPartitions `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOffsetsRequest) Reset() {
+	*x = DeleteOffsetsRequest{}
+	mi := &file_sluice_v1_group_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOffsetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOffsetsRequest) ProtoMessage() {}
+
+func (x *DeleteOffsetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOffsetsRequest.ProtoReflect.Descriptor instead.
+func (*DeleteOffsetsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DeleteOffsetsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DeleteOffsetsRequest) GetTopics() []*TopicPartitions {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+// The answer to DeleteOffsets.
+type DeleteOffsetsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was deleted.
+	Offsets       []*CommittedOffset `protobuf:"bytes,1,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOffsetsResponse) Reset() {
+	*x = DeleteOffsetsResponse{}
+	mi := &file_sluice_v1_group_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOffsetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOffsetsResponse) ProtoMessage() {}
+
+func (x *DeleteOffsetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_group_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOffsetsResponse.ProtoReflect.Descriptor instead.
+func (*DeleteOffsetsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_group_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *DeleteOffsetsResponse) GetOffsets() []*CommittedOffset {
 	if x != nil {
 		return x.Offsets
 	}
@@ -795,29 +3577,209 @@ var File_sluice_v1_group_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_group_proto_rawDesc = "" +
 	"\n" +
-	"\x15sluice/v1/group.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17sluice/v1/options.proto\"\x94\x01\n" +
+	"\x15sluice/v1/group.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17sluice/v1/options.proto\x1a\x16sluice/v1/record.proto\"\xc1\x02\n" +
 	"\x05Group\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12+\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x15.sluice.v1.GroupStateR\x05state\x12%\n" +
 	"\x0ecoordinator_id\x18\x03 \x01(\x05R\rcoordinatorId\x12!\n" +
-	"\foffset_count\x18\x04 \x01(\x05R\voffsetCount\"O\n" +
+	"\foffset_count\x18\x04 \x01(\x05R\voffsetCount\x12!\n" +
+	"\fmember_count\x18\x05 \x01(\x05R\vmemberCount\x12\x1f\n" +
+	"\vgroup_epoch\x18\x06 \x01(\x05R\n" +
+	"groupEpoch\x12\x1a\n" +
+	"\bassignor\x18\a \x01(\tR\bassignor\x12K\n" +
+	"\x12rebalance_protocol\x18\b \x01(\x0e2\x1c.sluice.v1.RebalanceProtocolR\x11rebalanceProtocol\"L\n" +
+	"\x0fTopicPartitions\x12\x19\n" +
+	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\x05R\n" +
+	"partitions\"@\n" +
+	"\n" +
+	"Assignment\x122\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1a.sluice.v1.TopicPartitionsR\x06topics\"@\n" +
+	"\fSubscription\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x18\n" +
+	"\apattern\x18\x02 \x01(\tR\apattern\"\x9b\x05\n" +
+	"\vGroupMember\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1f\n" +
+	"\vinstance_id\x18\x02 \x01(\tR\n" +
+	"instanceId\x12!\n" +
+	"\fmember_epoch\x18\x03 \x01(\x05R\vmemberEpoch\x12,\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x16.sluice.v1.MemberStateR\x05state\x12\x1b\n" +
+	"\tclient_id\x18\x05 \x01(\tR\bclientId\x12\x1f\n" +
+	"\vclient_host\x18\x06 \x01(\tR\n" +
+	"clientHost\x12\x12\n" +
+	"\x04rack\x18\a \x01(\tR\x04rack\x12;\n" +
+	"\fsubscription\x18\b \x01(\v2\x17.sluice.v1.SubscriptionR\fsubscription\x12\x1a\n" +
+	"\bassignor\x18\t \x01(\tR\bassignor\x12K\n" +
+	"\x12rebalance_protocol\x18\n" +
+	" \x01(\x0e2\x1c.sluice.v1.RebalanceProtocolR\x11rebalanceProtocol\x125\n" +
+	"\n" +
+	"assignment\x18\v \x01(\v2\x15.sluice.v1.AssignmentR\n" +
+	"assignment\x12B\n" +
+	"\x11target_assignment\x18\f \x01(\v2\x15.sluice.v1.AssignmentR\x10targetAssignment\x12B\n" +
+	"\x0fsession_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\x0esessionTimeout\x12F\n" +
+	"\x11rebalance_timeout\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x10rebalanceTimeout\"~\n" +
 	"\x11ListGroupsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"f\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12-\n" +
+	"\x06states\x18\x03 \x03(\x0e2\x15.sluice.v1.GroupStateR\x06states\"f\n" +
 	"\x12ListGroupsResponse\x12(\n" +
 	"\x06groups\x18\x01 \x03(\v2\x10.sluice.v1.GroupR\x06groups\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n" +
 	"\x0fGetGroupRequest\x12\x19\n" +
 	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\":\n" +
 	"\x10GetGroupResponse\x12&\n" +
-	"\x05group\x18\x01 \x01(\v2\x10.sluice.v1.GroupR\x05group\"/\n" +
+	"\x05group\x18\x01 \x01(\v2\x10.sluice.v1.GroupR\x05group\"1\n" +
+	"\x14DescribeGroupRequest\x12\x19\n" +
+	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\"\xac\x01\n" +
+	"\x15DescribeGroupResponse\x12&\n" +
+	"\x05group\x18\x01 \x01(\v2\x10.sluice.v1.GroupR\x05group\x120\n" +
+	"\amembers\x18\x02 \x03(\v2\x16.sluice.v1.GroupMemberR\amembers\x129\n" +
+	"\n" +
+	"partitions\x18\x03 \x03(\v2\x19.sluice.v1.GroupPartitionR\n" +
+	"partitions\"\xfb\x03\n" +
+	"\x0eGroupPartition\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12.\n" +
+	"\x10committed_offset\x18\x03 \x01(\x03H\x00R\x0fcommittedOffset\x88\x01\x01\x12\x1a\n" +
+	"\bmetadata\x18\x04 \x01(\tR\bmetadata\x12&\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05H\x01R\vleaderEpoch\x88\x01\x01\x12-\n" +
+	"\x10log_start_offset\x18\x06 \x01(\x03H\x02R\x0elogStartOffset\x88\x01\x01\x12)\n" +
+	"\x0elog_end_offset\x18\a \x01(\x03H\x03R\flogEndOffset\x88\x01\x01\x12\x15\n" +
+	"\x03lag\x18\b \x01(\x03H\x04R\x03lag\x88\x01\x01\x12\x1b\n" +
+	"\tmember_id\x18\t \x01(\tR\bmemberId\x12\x1f\n" +
+	"\vinstance_id\x18\n" +
+	" \x01(\tR\n" +
+	"instanceId\x12\x1b\n" +
+	"\tclient_id\x18\v \x01(\tR\bclientId\x12\x1f\n" +
+	"\vclient_host\x18\f \x01(\tR\n" +
+	"clientHostB\x13\n" +
+	"\x11_committed_offsetB\x0f\n" +
+	"\r_leader_epochB\x13\n" +
+	"\x11_log_start_offsetB\x11\n" +
+	"\x0f_log_end_offsetB\x06\n" +
+	"\x04_lag\"/\n" +
 	"\x12DeleteGroupRequest\x12\x19\n" +
 	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\"\x15\n" +
-	"\x13DeleteGroupResponse\"l\n" +
+	"\x13DeleteGroupResponse\"\xdc\x04\n" +
+	"\x18ConsumerHeartbeatRequest\x12\x19\n" +
+	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x12\x1b\n" +
+	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12!\n" +
+	"\fmember_epoch\x18\x03 \x01(\x05R\vmemberEpoch\x12\x1f\n" +
+	"\vinstance_id\x18\x04 \x01(\tR\n" +
+	"instanceId\x12\x12\n" +
+	"\x04rack\x18\x05 \x01(\tR\x04rack\x12F\n" +
+	"\x11rebalance_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10rebalanceTimeout\x12B\n" +
+	"\x0fsession_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0esessionTimeout\x12;\n" +
+	"\fsubscription\x18\b \x01(\v2\x17.sluice.v1.SubscriptionR\fsubscription\x12\x1a\n" +
+	"\bassignor\x18\t \x01(\tR\bassignor\x12K\n" +
+	"\x12rebalance_protocol\x18\n" +
+	" \x01(\x0e2\x1c.sluice.v1.RebalanceProtocolR\x11rebalanceProtocol\x12+\n" +
+	"\x05owned\x18\v \x01(\v2\x15.sluice.v1.AssignmentR\x05owned\x124\n" +
+	"\bmax_wait\x18\f \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12\x1b\n" +
+	"\tclient_id\x18\r \x01(\tR\bclientId\"\xa0\x02\n" +
+	"\x19ConsumerHeartbeatResponse\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12!\n" +
+	"\fmember_epoch\x18\x02 \x01(\x05R\vmemberEpoch\x12H\n" +
+	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12B\n" +
+	"\x0fsession_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0esessionTimeout\x125\n" +
+	"\n" +
+	"assignment\x18\x05 \x01(\v2\x15.sluice.v1.AssignmentR\n" +
+	"assignment\"\xe3\x03\n" +
+	"\x0eConsumeRequest\x12,\n" +
+	"\x04join\x18\x01 \x01(\v2\x16.sluice.v1.ConsumeJoinH\x00R\x04join\x122\n" +
+	"\x06credit\x18\x02 \x01(\v2\x18.sluice.v1.ConsumeCreditH\x00R\x06credit\x122\n" +
+	"\x06commit\x18\x03 \x01(\v2\x18.sluice.v1.ConsumeCommitH\x00R\x06commit\x125\n" +
+	"\arevoked\x18\x04 \x01(\v2\x19.sluice.v1.ConsumeRevokedH\x00R\arevoked\x12,\n" +
+	"\x04seek\x18\x05 \x01(\v2\x16.sluice.v1.ConsumeSeekH\x00R\x04seek\x12/\n" +
+	"\x05pause\x18\x06 \x01(\v2\x17.sluice.v1.ConsumePauseH\x00R\x05pause\x122\n" +
+	"\x06resume\x18\a \x01(\v2\x18.sluice.v1.ConsumeResumeH\x00R\x06resume\x127\n" +
+	"\tsubscribe\x18\b \x01(\v2\x17.sluice.v1.SubscriptionH\x00R\tsubscribe\x12/\n" +
+	"\x05leave\x18\t \x01(\v2\x17.sluice.v1.ConsumeLeaveH\x00R\x05leaveB\a\n" +
+	"\x05event\"\x89\x05\n" +
+	"\vConsumeJoin\x12\x19\n" +
+	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x12@\n" +
+	"\fsubscription\x18\x02 \x01(\v2\x17.sluice.v1.SubscriptionB\x03\xe0A\x02R\fsubscription\x12\x1f\n" +
+	"\vinstance_id\x18\x03 \x01(\tR\n" +
+	"instanceId\x12\x1b\n" +
+	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x12\n" +
+	"\x04rack\x18\x05 \x01(\tR\x04rack\x12\x1a\n" +
+	"\bassignor\x18\x06 \x01(\tR\bassignor\x12K\n" +
+	"\x12rebalance_protocol\x18\a \x01(\x0e2\x1c.sluice.v1.RebalanceProtocolR\x11rebalanceProtocol\x12F\n" +
+	"\x11rebalance_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\x10rebalanceTimeout\x12B\n" +
+	"\x0fsession_timeout\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0esessionTimeout\x12!\n" +
+	"\foffset_reset\x18\n" +
+	" \x01(\tR\voffsetReset\x12!\n" +
+	"\fcredit_bytes\x18\v \x01(\x03R\vcreditBytes\x12\x1b\n" +
+	"\tmax_bytes\x18\f \x01(\x05R\bmaxBytes\x12/\n" +
+	"\x06format\x18\r \x01(\x0e2\x17.sluice.v1.RecordFormatR\x06format\x12B\n" +
+	"\x0fisolation_level\x18\x0e \x01(\x0e2\x19.sluice.v1.IsolationLevelR\x0eisolationLevel\"7\n" +
+	"\rConsumeCredit\x12&\n" +
+	"\fcredit_bytes\x18\x01 \x01(\x03B\x03\xe0A\x02R\vcreditBytes\"J\n" +
+	"\rConsumeCommit\x129\n" +
+	"\aoffsets\x18\x01 \x03(\v2\x1a.sluice.v1.CommittedOffsetB\x03\xe0A\x02R\aoffsets\"\x10\n" +
+	"\x0eConsumeRevoked\"}\n" +
+	"\vConsumeSeek\x12\x19\n" +
+	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12!\n" +
+	"\tpartition\x18\x02 \x01(\x05B\x03\xe0A\x02R\tpartition\x12\x18\n" +
+	"\x06offset\x18\x03 \x01(\x03H\x00R\x06offset\x12\x10\n" +
+	"\x02at\x18\x04 \x01(\tH\x00R\x02atB\x04\n" +
+	"\x02to\"B\n" +
+	"\fConsumePause\x122\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1a.sluice.v1.TopicPartitionsR\x06topics\"C\n" +
+	"\rConsumeResume\x122\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1a.sluice.v1.TopicPartitionsR\x06topics\"\x0e\n" +
+	"\fConsumeLeave\"\xa6\x03\n" +
+	"\x0fConsumeResponse\x122\n" +
+	"\x06joined\x18\x01 \x01(\v2\x18.sluice.v1.ConsumeJoinedH\x00R\x06joined\x128\n" +
+	"\bassigned\x18\x02 \x01(\v2\x1a.sluice.v1.ConsumeAssignedH\x00R\bassigned\x128\n" +
+	"\brevoking\x18\x03 \x01(\v2\x1a.sluice.v1.ConsumeRevokingH\x00R\brevoking\x125\n" +
+	"\arecords\x18\x04 \x01(\v2\x19.sluice.v1.ConsumeRecordsH\x00R\arecords\x12@\n" +
+	"\tcommitted\x18\x05 \x01(\v2 .sluice.v1.CommitOffsetsResponseH\x00R\tcommitted\x122\n" +
+	"\x06sought\x18\x06 \x01(\v2\x18.sluice.v1.ConsumeSoughtH\x00R\x06sought\x125\n" +
+	"\arefused\x18\a \x01(\v2\x19.sluice.v1.ConsumeRefusedH\x00R\arefusedB\a\n" +
+	"\x05event\"O\n" +
+	"\rConsumeJoined\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12!\n" +
+	"\fmember_epoch\x18\x02 \x01(\x05R\vmemberEpoch\"n\n" +
+	"\x0fConsumeAssigned\x128\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x18.sluice.v1.FetchPositionR\n" +
+	"partitions\x12!\n" +
+	"\fmember_epoch\x18\x02 \x01(\x05R\vmemberEpoch\"[\n" +
+	"\rFetchPosition\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\x86\x01\n" +
+	"\x0fConsumeRevoking\x122\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1a.sluice.v1.TopicPartitionsR\x06topics\x12?\n" +
+	"\rdeadline_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xad\x02\n" +
+	"\x0eConsumeRecords\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12+\n" +
+	"\arecords\x18\x03 \x03(\v2\x11.sluice.v1.RecordR\arecords\x12%\n" +
+	"\x0erecord_batches\x18\x04 \x01(\fR\rrecordBatches\x12%\n" +
+	"\x0ehigh_watermark\x18\x05 \x01(\x03R\rhighWatermark\x12(\n" +
+	"\x10log_start_offset\x18\x06 \x01(\x03R\x0elogStartOffset\x12\x1f\n" +
+	"\vnext_offset\x18\a \x01(\x03R\n" +
+	"nextOffset\x12!\n" +
+	"\fcredit_bytes\x18\b \x01(\x03R\vcreditBytes\"[\n" +
+	"\rConsumeSought\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"T\n" +
+	"\x0eConsumeRefused\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\tR\arequest\x12(\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"\xe3\x01\n" +
 	"\x14CommitOffsetsRequest\x12\x19\n" +
 	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x129\n" +
-	"\aoffsets\x18\x02 \x03(\v2\x1a.sluice.v1.CommittedOffsetB\x03\xe0A\x02R\aoffsets\"J\n" +
+	"\aoffsets\x18\x02 \x03(\v2\x1a.sluice.v1.CommittedOffsetB\x03\xe0A\x02R\aoffsets\x12\x1b\n" +
+	"\tmember_id\x18\x03 \x01(\tR\bmemberId\x12&\n" +
+	"\fmember_epoch\x18\x04 \x01(\x05H\x00R\vmemberEpoch\x88\x01\x01\x12\x1f\n" +
+	"\vinstance_id\x18\x05 \x01(\tR\n" +
+	"instanceIdB\x0f\n" +
+	"\r_member_epoch\"J\n" +
 	"\x15CommitOffsetsResponse\x121\n" +
 	"\aresults\x18\x01 \x03(\v2\x17.sluice.v1.CommitResultR\aresults\"l\n" +
 	"\fCommitResult\x12\x14\n" +
@@ -837,19 +3799,61 @@ const file_sluice_v1_group_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\"L\n" +
 	"\x14FetchOffsetsResponse\x124\n" +
-	"\aoffsets\x18\x01 \x03(\v2\x1a.sluice.v1.CommittedOffsetR\aoffsets*@\n" +
+	"\aoffsets\x18\x01 \x03(\v2\x1a.sluice.v1.CommittedOffsetR\aoffsets\"\x8d\x02\n" +
+	"\x13ResetOffsetsRequest\x12\x19\n" +
+	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x12\x10\n" +
+	"\x02at\x18\x02 \x01(\tH\x00R\x02at\x12\x18\n" +
+	"\x06offset\x18\x03 \x01(\x03H\x00R\x06offset\x12!\n" +
+	"\vshift_count\x18\x04 \x01(\x03H\x00R\n" +
+	"shiftCount\x12-\n" +
+	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationH\x00R\x03age\x122\n" +
+	"\x06topics\x18\x06 \x03(\v2\x1a.sluice.v1.TopicPartitionsR\x06topics\x12#\n" +
+	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnlyB\x04\n" +
+	"\x02to\"H\n" +
+	"\x14ResetOffsetsResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.sluice.v1.ResetResultR\aresults\"\xd5\x01\n" +
+	"\vResetResult\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12,\n" +
+	"\x0fprevious_offset\x18\x03 \x01(\x03H\x00R\x0epreviousOffset\x88\x01\x01\x12\x1b\n" +
+	"\x06offset\x18\x04 \x01(\x03H\x01R\x06offset\x88\x01\x01\x12(\n" +
+	"\x05error\x18\x05 \x01(\v2\x12.google.rpc.StatusR\x05errorB\x12\n" +
+	"\x10_previous_offsetB\t\n" +
+	"\a_offset\"j\n" +
+	"\x14DeleteOffsetsRequest\x12\x19\n" +
+	"\x05group\x18\x01 \x01(\tB\x03\xe0A\x02R\x05group\x127\n" +
+	"\x06topics\x18\x02 \x03(\v2\x1a.sluice.v1.TopicPartitionsB\x03\xe0A\x02R\x06topics\"M\n" +
+	"\x15DeleteOffsetsResponse\x124\n" +
+	"\aoffsets\x18\x01 \x03(\v2\x1a.sluice.v1.CommittedOffsetR\aoffsets*\x90\x01\n" +
 	"\n" +
 	"GroupState\x12\x1b\n" +
 	"\x17GROUP_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11GROUP_STATE_EMPTY\x10\x012\xdf\x04\n" +
+	"\x11GROUP_STATE_EMPTY\x10\x01\x12\x19\n" +
+	"\x15GROUP_STATE_ASSIGNING\x10\x02\x12\x1b\n" +
+	"\x17GROUP_STATE_RECONCILING\x10\x03\x12\x16\n" +
+	"\x12GROUP_STATE_STABLE\x10\x04*y\n" +
+	"\x11RebalanceProtocol\x12\"\n" +
+	"\x1eREBALANCE_PROTOCOL_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18REBALANCE_PROTOCOL_EAGER\x10\x01\x12\"\n" +
+	"\x1eREBALANCE_PROTOCOL_COOPERATIVE\x10\x02*y\n" +
+	"\vMemberState\x12\x1c\n" +
+	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13MEMBER_STATE_STABLE\x10\x01\x12\x19\n" +
+	"\x15MEMBER_STATE_REVOKING\x10\x02\x12\x18\n" +
+	"\x14MEMBER_STATE_WAITING\x10\x032\xe0\t\n" +
 	"\fGroupService\x12e\n" +
 	"\n" +
 	"ListGroups\x12\x1c.sluice.v1.ListGroupsRequest\x1a\x1d.sluice.v1.ListGroupsResponse\"\x1a\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/groups\x12n\n" +
-	"\bGetGroup\x12\x1a.sluice.v1.GetGroupRequest\x1a\x1b.sluice.v1.GetGroupResponse\")\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02\x1bb\x05group\x12\x12/v1/groups/{group}\x12p\n" +
-	"\vDeleteGroup\x12\x1d.sluice.v1.DeleteGroupRequest\x1a\x1e.sluice.v1.DeleteGroupResponse\"\"\x8a\xe7\x18\x04\b\x04\x10\x02\x82\xd3\xe4\x93\x02\x14*\x12/v1/groups/{group}\x12\x88\x01\n" +
+	"\bGetGroup\x12\x1a.sluice.v1.GetGroupRequest\x1a\x1b.sluice.v1.GetGroupResponse\")\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02\x1bb\x05group\x12\x12/v1/groups/{group}\x12\x82\x01\n" +
+	"\rDescribeGroup\x12\x1f.sluice.v1.DescribeGroupRequest\x1a .sluice.v1.DescribeGroupResponse\".\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02 \x12\x1e/v1/groups/{group}/description\x12p\n" +
+	"\vDeleteGroup\x12\x1d.sluice.v1.DeleteGroupRequest\x1a\x1e.sluice.v1.DeleteGroupResponse\"\"\x8a\xe7\x18\x04\b\x04\x10\x02\x82\xd3\xe4\x93\x02\x14*\x12/v1/groups/{group}\x12\x97\x01\n" +
+	"\x11ConsumerHeartbeat\x12#.sluice.v1.ConsumerHeartbeatRequest\x1a$.sluice.v1.ConsumerHeartbeatResponse\"7\x8a\xe7\x18\x04\b\x01\x10\x02\x82\xd3\xe4\x93\x02):\x01*\"$/v1/groups/{group}/members:heartbeat\x12N\n" +
+	"\aConsume\x12\x19.sluice.v1.ConsumeRequest\x1a\x1a.sluice.v1.ConsumeResponse\"\b\x8a\xe7\x18\x04\b\x01\x10\x02(\x010\x01\x12\x88\x01\n" +
 	"\rCommitOffsets\x12\x1f.sluice.v1.CommitOffsetsRequest\x1a .sluice.v1.CommitOffsetsResponse\"4\x8a\xe7\x18\x04\b\x01\x10\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/groups/{group}/offsets:commit\x12{\n" +
-	"\fFetchOffsets\x12\x1e.sluice.v1.FetchOffsetsRequest\x1a\x1f.sluice.v1.FetchOffsetsResponse\"*\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/groups/{group}/offsetsB4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
+	"\fFetchOffsets\x12\x1e.sluice.v1.FetchOffsetsRequest\x1a\x1f.sluice.v1.FetchOffsetsResponse\"*\x8a\xe7\x18\x04\b\x06\x10\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/groups/{group}/offsets\x12\x84\x01\n" +
+	"\fResetOffsets\x12\x1e.sluice.v1.ResetOffsetsRequest\x1a\x1f.sluice.v1.ResetOffsetsResponse\"3\x8a\xe7\x18\x04\b\x01\x10\x02\x82\xd3\xe4\x93\x02%:\x01*\" /v1/groups/{group}/offsets:reset\x12\x88\x01\n" +
+	"\rDeleteOffsets\x12\x1f.sluice.v1.DeleteOffsetsRequest\x1a .sluice.v1.DeleteOffsetsResponse\"4\x8a\xe7\x18\x04\b\x04\x10\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/groups/{group}/offsets:deleteB4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_group_proto_rawDescOnce sync.Once
@@ -863,50 +3867,155 @@ func file_sluice_v1_group_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_group_proto_rawDescData
 }
 
-var file_sluice_v1_group_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_sluice_v1_group_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sluice_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_sluice_v1_group_proto_goTypes = []any{
-	(GroupState)(0),               // 0: sluice.v1.GroupState
-	(*Group)(nil),                 // 1: sluice.v1.Group
-	(*ListGroupsRequest)(nil),     // 2: sluice.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),    // 3: sluice.v1.ListGroupsResponse
-	(*GetGroupRequest)(nil),       // 4: sluice.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 5: sluice.v1.GetGroupResponse
-	(*DeleteGroupRequest)(nil),    // 6: sluice.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),   // 7: sluice.v1.DeleteGroupResponse
-	(*CommitOffsetsRequest)(nil),  // 8: sluice.v1.CommitOffsetsRequest
-	(*CommitOffsetsResponse)(nil), // 9: sluice.v1.CommitOffsetsResponse
-	(*CommitResult)(nil),          // 10: sluice.v1.CommitResult
-	(*CommittedOffset)(nil),       // 11: sluice.v1.CommittedOffset
-	(*FetchOffsetsRequest)(nil),   // 12: sluice.v1.FetchOffsetsRequest
-	(*FetchOffsetsResponse)(nil),  // 13: sluice.v1.FetchOffsetsResponse
-	(*status.Status)(nil),         // 14: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(GroupState)(0),                   // 0: sluice.v1.GroupState
+	(RebalanceProtocol)(0),            // 1: sluice.v1.RebalanceProtocol
+	(MemberState)(0),                  // 2: sluice.v1.MemberState
+	(*Group)(nil),                     // 3: sluice.v1.Group
+	(*TopicPartitions)(nil),           // 4: sluice.v1.TopicPartitions
+	(*Assignment)(nil),                // 5: sluice.v1.Assignment
+	(*Subscription)(nil),              // 6: sluice.v1.Subscription
+	(*GroupMember)(nil),               // 7: sluice.v1.GroupMember
+	(*ListGroupsRequest)(nil),         // 8: sluice.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 9: sluice.v1.ListGroupsResponse
+	(*GetGroupRequest)(nil),           // 10: sluice.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),          // 11: sluice.v1.GetGroupResponse
+	(*DescribeGroupRequest)(nil),      // 12: sluice.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),     // 13: sluice.v1.DescribeGroupResponse
+	(*GroupPartition)(nil),            // 14: sluice.v1.GroupPartition
+	(*DeleteGroupRequest)(nil),        // 15: sluice.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),       // 16: sluice.v1.DeleteGroupResponse
+	(*ConsumerHeartbeatRequest)(nil),  // 17: sluice.v1.ConsumerHeartbeatRequest
+	(*ConsumerHeartbeatResponse)(nil), // 18: sluice.v1.ConsumerHeartbeatResponse
+	(*ConsumeRequest)(nil),            // 19: sluice.v1.ConsumeRequest
+	(*ConsumeJoin)(nil),               // 20: sluice.v1.ConsumeJoin
+	(*ConsumeCredit)(nil),             // 21: sluice.v1.ConsumeCredit
+	(*ConsumeCommit)(nil),             // 22: sluice.v1.ConsumeCommit
+	(*ConsumeRevoked)(nil),            // 23: sluice.v1.ConsumeRevoked
+	(*ConsumeSeek)(nil),               // 24: sluice.v1.ConsumeSeek
+	(*ConsumePause)(nil),              // 25: sluice.v1.ConsumePause
+	(*ConsumeResume)(nil),             // 26: sluice.v1.ConsumeResume
+	(*ConsumeLeave)(nil),              // 27: sluice.v1.ConsumeLeave
+	(*ConsumeResponse)(nil),           // 28: sluice.v1.ConsumeResponse
+	(*ConsumeJoined)(nil),             // 29: sluice.v1.ConsumeJoined
+	(*ConsumeAssigned)(nil),           // 30: sluice.v1.ConsumeAssigned
+	(*FetchPosition)(nil),             // 31: sluice.v1.FetchPosition
+	(*ConsumeRevoking)(nil),           // 32: sluice.v1.ConsumeRevoking
+	(*ConsumeRecords)(nil),            // 33: sluice.v1.ConsumeRecords
+	(*ConsumeSought)(nil),             // 34: sluice.v1.ConsumeSought
+	(*ConsumeRefused)(nil),            // 35: sluice.v1.ConsumeRefused
+	(*CommitOffsetsRequest)(nil),      // 36: sluice.v1.CommitOffsetsRequest
+	(*CommitOffsetsResponse)(nil),     // 37: sluice.v1.CommitOffsetsResponse
+	(*CommitResult)(nil),              // 38: sluice.v1.CommitResult
+	(*CommittedOffset)(nil),           // 39: sluice.v1.CommittedOffset
+	(*FetchOffsetsRequest)(nil),       // 40: sluice.v1.FetchOffsetsRequest
+	(*FetchOffsetsResponse)(nil),      // 41: sluice.v1.FetchOffsetsResponse
+	(*ResetOffsetsRequest)(nil),       // 42: sluice.v1.ResetOffsetsRequest
+	(*ResetOffsetsResponse)(nil),      // 43: sluice.v1.ResetOffsetsResponse
+	(*ResetResult)(nil),               // 44: sluice.v1.ResetResult
+	(*DeleteOffsetsRequest)(nil),      // 45: sluice.v1.DeleteOffsetsRequest
+	(*DeleteOffsetsResponse)(nil),     // 46: sluice.v1.DeleteOffsetsResponse
+	(*durationpb.Duration)(nil),       // 47: google.protobuf.Duration
+	(RecordFormat)(0),                 // 48: sluice.v1.RecordFormat
+	(IsolationLevel)(0),               // 49: sluice.v1.IsolationLevel
+	(*timestamppb.Timestamp)(nil),     // 50: google.protobuf.Timestamp
+	(*Record)(nil),                    // 51: sluice.v1.Record
+	(*status.Status)(nil),             // 52: google.rpc.Status
 }
 var file_sluice_v1_group_proto_depIdxs = []int32{
 	0,  // 0: sluice.v1.Group.state:type_name -> sluice.v1.GroupState
-	1,  // 1: sluice.v1.ListGroupsResponse.groups:type_name -> sluice.v1.Group
-	1,  // 2: sluice.v1.GetGroupResponse.group:type_name -> sluice.v1.Group
-	11, // 3: sluice.v1.CommitOffsetsRequest.offsets:type_name -> sluice.v1.CommittedOffset
-	10, // 4: sluice.v1.CommitOffsetsResponse.results:type_name -> sluice.v1.CommitResult
-	14, // 5: sluice.v1.CommitResult.error:type_name -> google.rpc.Status
-	15, // 6: sluice.v1.CommittedOffset.commit_time:type_name -> google.protobuf.Timestamp
-	11, // 7: sluice.v1.FetchOffsetsResponse.offsets:type_name -> sluice.v1.CommittedOffset
-	2,  // 8: sluice.v1.GroupService.ListGroups:input_type -> sluice.v1.ListGroupsRequest
-	4,  // 9: sluice.v1.GroupService.GetGroup:input_type -> sluice.v1.GetGroupRequest
-	6,  // 10: sluice.v1.GroupService.DeleteGroup:input_type -> sluice.v1.DeleteGroupRequest
-	8,  // 11: sluice.v1.GroupService.CommitOffsets:input_type -> sluice.v1.CommitOffsetsRequest
-	12, // 12: sluice.v1.GroupService.FetchOffsets:input_type -> sluice.v1.FetchOffsetsRequest
-	3,  // 13: sluice.v1.GroupService.ListGroups:output_type -> sluice.v1.ListGroupsResponse
-	5,  // 14: sluice.v1.GroupService.GetGroup:output_type -> sluice.v1.GetGroupResponse
-	7,  // 15: sluice.v1.GroupService.DeleteGroup:output_type -> sluice.v1.DeleteGroupResponse
-	9,  // 16: sluice.v1.GroupService.CommitOffsets:output_type -> sluice.v1.CommitOffsetsResponse
-	13, // 17: sluice.v1.GroupService.FetchOffsets:output_type -> sluice.v1.FetchOffsetsResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	1,  // 1: sluice.v1.Group.rebalance_protocol:type_name -> sluice.v1.RebalanceProtocol
+	4,  // 2: sluice.v1.Assignment.topics:type_name -> sluice.v1.TopicPartitions
+	2,  // 3: sluice.v1.GroupMember.state:type_name -> sluice.v1.MemberState
+	6,  // 4: sluice.v1.GroupMember.subscription:type_name -> sluice.v1.Subscription
+	1,  // 5: sluice.v1.GroupMember.rebalance_protocol:type_name -> sluice.v1.RebalanceProtocol
+	5,  // 6: sluice.v1.GroupMember.assignment:type_name -> sluice.v1.Assignment
+	5,  // 7: sluice.v1.GroupMember.target_assignment:type_name -> sluice.v1.Assignment
+	47, // 8: sluice.v1.GroupMember.session_timeout:type_name -> google.protobuf.Duration
+	47, // 9: sluice.v1.GroupMember.rebalance_timeout:type_name -> google.protobuf.Duration
+	0,  // 10: sluice.v1.ListGroupsRequest.states:type_name -> sluice.v1.GroupState
+	3,  // 11: sluice.v1.ListGroupsResponse.groups:type_name -> sluice.v1.Group
+	3,  // 12: sluice.v1.GetGroupResponse.group:type_name -> sluice.v1.Group
+	3,  // 13: sluice.v1.DescribeGroupResponse.group:type_name -> sluice.v1.Group
+	7,  // 14: sluice.v1.DescribeGroupResponse.members:type_name -> sluice.v1.GroupMember
+	14, // 15: sluice.v1.DescribeGroupResponse.partitions:type_name -> sluice.v1.GroupPartition
+	47, // 16: sluice.v1.ConsumerHeartbeatRequest.rebalance_timeout:type_name -> google.protobuf.Duration
+	47, // 17: sluice.v1.ConsumerHeartbeatRequest.session_timeout:type_name -> google.protobuf.Duration
+	6,  // 18: sluice.v1.ConsumerHeartbeatRequest.subscription:type_name -> sluice.v1.Subscription
+	1,  // 19: sluice.v1.ConsumerHeartbeatRequest.rebalance_protocol:type_name -> sluice.v1.RebalanceProtocol
+	5,  // 20: sluice.v1.ConsumerHeartbeatRequest.owned:type_name -> sluice.v1.Assignment
+	47, // 21: sluice.v1.ConsumerHeartbeatRequest.max_wait:type_name -> google.protobuf.Duration
+	47, // 22: sluice.v1.ConsumerHeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	47, // 23: sluice.v1.ConsumerHeartbeatResponse.session_timeout:type_name -> google.protobuf.Duration
+	5,  // 24: sluice.v1.ConsumerHeartbeatResponse.assignment:type_name -> sluice.v1.Assignment
+	20, // 25: sluice.v1.ConsumeRequest.join:type_name -> sluice.v1.ConsumeJoin
+	21, // 26: sluice.v1.ConsumeRequest.credit:type_name -> sluice.v1.ConsumeCredit
+	22, // 27: sluice.v1.ConsumeRequest.commit:type_name -> sluice.v1.ConsumeCommit
+	23, // 28: sluice.v1.ConsumeRequest.revoked:type_name -> sluice.v1.ConsumeRevoked
+	24, // 29: sluice.v1.ConsumeRequest.seek:type_name -> sluice.v1.ConsumeSeek
+	25, // 30: sluice.v1.ConsumeRequest.pause:type_name -> sluice.v1.ConsumePause
+	26, // 31: sluice.v1.ConsumeRequest.resume:type_name -> sluice.v1.ConsumeResume
+	6,  // 32: sluice.v1.ConsumeRequest.subscribe:type_name -> sluice.v1.Subscription
+	27, // 33: sluice.v1.ConsumeRequest.leave:type_name -> sluice.v1.ConsumeLeave
+	6,  // 34: sluice.v1.ConsumeJoin.subscription:type_name -> sluice.v1.Subscription
+	1,  // 35: sluice.v1.ConsumeJoin.rebalance_protocol:type_name -> sluice.v1.RebalanceProtocol
+	47, // 36: sluice.v1.ConsumeJoin.rebalance_timeout:type_name -> google.protobuf.Duration
+	47, // 37: sluice.v1.ConsumeJoin.session_timeout:type_name -> google.protobuf.Duration
+	48, // 38: sluice.v1.ConsumeJoin.format:type_name -> sluice.v1.RecordFormat
+	49, // 39: sluice.v1.ConsumeJoin.isolation_level:type_name -> sluice.v1.IsolationLevel
+	39, // 40: sluice.v1.ConsumeCommit.offsets:type_name -> sluice.v1.CommittedOffset
+	4,  // 41: sluice.v1.ConsumePause.topics:type_name -> sluice.v1.TopicPartitions
+	4,  // 42: sluice.v1.ConsumeResume.topics:type_name -> sluice.v1.TopicPartitions
+	29, // 43: sluice.v1.ConsumeResponse.joined:type_name -> sluice.v1.ConsumeJoined
+	30, // 44: sluice.v1.ConsumeResponse.assigned:type_name -> sluice.v1.ConsumeAssigned
+	32, // 45: sluice.v1.ConsumeResponse.revoking:type_name -> sluice.v1.ConsumeRevoking
+	33, // 46: sluice.v1.ConsumeResponse.records:type_name -> sluice.v1.ConsumeRecords
+	37, // 47: sluice.v1.ConsumeResponse.committed:type_name -> sluice.v1.CommitOffsetsResponse
+	34, // 48: sluice.v1.ConsumeResponse.sought:type_name -> sluice.v1.ConsumeSought
+	35, // 49: sluice.v1.ConsumeResponse.refused:type_name -> sluice.v1.ConsumeRefused
+	31, // 50: sluice.v1.ConsumeAssigned.partitions:type_name -> sluice.v1.FetchPosition
+	4,  // 51: sluice.v1.ConsumeRevoking.topics:type_name -> sluice.v1.TopicPartitions
+	50, // 52: sluice.v1.ConsumeRevoking.deadline_time:type_name -> google.protobuf.Timestamp
+	51, // 53: sluice.v1.ConsumeRecords.records:type_name -> sluice.v1.Record
+	52, // 54: sluice.v1.ConsumeRefused.error:type_name -> google.rpc.Status
+	39, // 55: sluice.v1.CommitOffsetsRequest.offsets:type_name -> sluice.v1.CommittedOffset
+	38, // 56: sluice.v1.CommitOffsetsResponse.results:type_name -> sluice.v1.CommitResult
+	52, // 57: sluice.v1.CommitResult.error:type_name -> google.rpc.Status
+	50, // 58: sluice.v1.CommittedOffset.commit_time:type_name -> google.protobuf.Timestamp
+	39, // 59: sluice.v1.FetchOffsetsResponse.offsets:type_name -> sluice.v1.CommittedOffset
+	47, // 60: sluice.v1.ResetOffsetsRequest.age:type_name -> google.protobuf.Duration
+	4,  // 61: sluice.v1.ResetOffsetsRequest.topics:type_name -> sluice.v1.TopicPartitions
+	44, // 62: sluice.v1.ResetOffsetsResponse.results:type_name -> sluice.v1.ResetResult
+	52, // 63: sluice.v1.ResetResult.error:type_name -> google.rpc.Status
+	4,  // 64: sluice.v1.DeleteOffsetsRequest.topics:type_name -> sluice.v1.TopicPartitions
+	39, // 65: sluice.v1.DeleteOffsetsResponse.offsets:type_name -> sluice.v1.CommittedOffset
+	8,  // 66: sluice.v1.GroupService.ListGroups:input_type -> sluice.v1.ListGroupsRequest
+	10, // 67: sluice.v1.GroupService.GetGroup:input_type -> sluice.v1.GetGroupRequest
+	12, // 68: sluice.v1.GroupService.DescribeGroup:input_type -> sluice.v1.DescribeGroupRequest
+	15, // 69: sluice.v1.GroupService.DeleteGroup:input_type -> sluice.v1.DeleteGroupRequest
+	17, // 70: sluice.v1.GroupService.ConsumerHeartbeat:input_type -> sluice.v1.ConsumerHeartbeatRequest
+	19, // 71: sluice.v1.GroupService.Consume:input_type -> sluice.v1.ConsumeRequest
+	36, // 72: sluice.v1.GroupService.CommitOffsets:input_type -> sluice.v1.CommitOffsetsRequest
+	40, // 73: sluice.v1.GroupService.FetchOffsets:input_type -> sluice.v1.FetchOffsetsRequest
+	42, // 74: sluice.v1.GroupService.ResetOffsets:input_type -> sluice.v1.ResetOffsetsRequest
+	45, // 75: sluice.v1.GroupService.DeleteOffsets:input_type -> sluice.v1.DeleteOffsetsRequest
+	9,  // 76: sluice.v1.GroupService.ListGroups:output_type -> sluice.v1.ListGroupsResponse
+	11, // 77: sluice.v1.GroupService.GetGroup:output_type -> sluice.v1.GetGroupResponse
+	13, // 78: sluice.v1.GroupService.DescribeGroup:output_type -> sluice.v1.DescribeGroupResponse
+	16, // 79: sluice.v1.GroupService.DeleteGroup:output_type -> sluice.v1.DeleteGroupResponse
+	18, // 80: sluice.v1.GroupService.ConsumerHeartbeat:output_type -> sluice.v1.ConsumerHeartbeatResponse
+	28, // 81: sluice.v1.GroupService.Consume:output_type -> sluice.v1.ConsumeResponse
+	37, // 82: sluice.v1.GroupService.CommitOffsets:output_type -> sluice.v1.CommitOffsetsResponse
+	41, // 83: sluice.v1.GroupService.FetchOffsets:output_type -> sluice.v1.FetchOffsetsResponse
+	43, // 84: sluice.v1.GroupService.ResetOffsets:output_type -> sluice.v1.ResetOffsetsResponse
+	46, // 85: sluice.v1.GroupService.DeleteOffsets:output_type -> sluice.v1.DeleteOffsetsResponse
+	76, // [76:86] is the sub-list for method output_type
+	66, // [66:76] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_group_proto_init() }
@@ -915,14 +4024,48 @@ func file_sluice_v1_group_proto_init() {
 		return
 	}
 	file_sluice_v1_options_proto_init()
-	file_sluice_v1_group_proto_msgTypes[10].OneofWrappers = []any{}
+	file_sluice_v1_record_proto_init()
+	file_sluice_v1_group_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sluice_v1_group_proto_msgTypes[16].OneofWrappers = []any{
+		(*ConsumeRequest_Join)(nil),
+		(*ConsumeRequest_Credit)(nil),
+		(*ConsumeRequest_Commit)(nil),
+		(*ConsumeRequest_Revoked)(nil),
+		(*ConsumeRequest_Seek)(nil),
+		(*ConsumeRequest_Pause)(nil),
+		(*ConsumeRequest_Resume)(nil),
+		(*ConsumeRequest_Subscribe)(nil),
+		(*ConsumeRequest_Leave)(nil),
+	}
+	file_sluice_v1_group_proto_msgTypes[21].OneofWrappers = []any{
+		(*ConsumeSeek_Offset)(nil),
+		(*ConsumeSeek_At)(nil),
+	}
+	file_sluice_v1_group_proto_msgTypes[25].OneofWrappers = []any{
+		(*ConsumeResponse_Joined)(nil),
+		(*ConsumeResponse_Assigned)(nil),
+		(*ConsumeResponse_Revoking)(nil),
+		(*ConsumeResponse_Records)(nil),
+		(*ConsumeResponse_Committed)(nil),
+		(*ConsumeResponse_Sought)(nil),
+		(*ConsumeResponse_Refused)(nil),
+	}
+	file_sluice_v1_group_proto_msgTypes[33].OneofWrappers = []any{}
+	file_sluice_v1_group_proto_msgTypes[36].OneofWrappers = []any{}
+	file_sluice_v1_group_proto_msgTypes[39].OneofWrappers = []any{
+		(*ResetOffsetsRequest_At)(nil),
+		(*ResetOffsetsRequest_Offset)(nil),
+		(*ResetOffsetsRequest_ShiftCount)(nil),
+		(*ResetOffsetsRequest_Age)(nil),
+	}
+	file_sluice_v1_group_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_group_proto_rawDesc), len(file_sluice_v1_group_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

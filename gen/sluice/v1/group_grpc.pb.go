@@ -19,24 +19,42 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	GroupService_ListGroups_FullMethodName    = "/sluice.v1.GroupService/ListGroups"
-	GroupService_GetGroup_FullMethodName      = "/sluice.v1.GroupService/GetGroup"
-	GroupService_DeleteGroup_FullMethodName   = "/sluice.v1.GroupService/DeleteGroup"
-	GroupService_CommitOffsets_FullMethodName = "/sluice.v1.GroupService/CommitOffsets"
-	GroupService_FetchOffsets_FullMethodName  = "/sluice.v1.GroupService/FetchOffsets"
+	GroupService_ListGroups_FullMethodName        = "/sluice.v1.GroupService/ListGroups"
+	GroupService_GetGroup_FullMethodName          = "/sluice.v1.GroupService/GetGroup"
+	GroupService_DescribeGroup_FullMethodName     = "/sluice.v1.GroupService/DescribeGroup"
+	GroupService_DeleteGroup_FullMethodName       = "/sluice.v1.GroupService/DeleteGroup"
+	GroupService_ConsumerHeartbeat_FullMethodName = "/sluice.v1.GroupService/ConsumerHeartbeat"
+	GroupService_Consume_FullMethodName           = "/sluice.v1.GroupService/Consume"
+	GroupService_CommitOffsets_FullMethodName     = "/sluice.v1.GroupService/CommitOffsets"
+	GroupService_FetchOffsets_FullMethodName      = "/sluice.v1.GroupService/FetchOffsets"
+	GroupService_ResetOffsets_FullMethodName      = "/sluice.v1.GroupService/ResetOffsets"
+	GroupService_DeleteOffsets_FullMethodName     = "/sluice.v1.GroupService/DeleteOffsets"
 )
 
 // GroupServiceClient is the client API for GroupService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Keeps the offsets up to which groups of consumers have read.
+// Shares the partitions of topics among the members of consumer groups, and
+// keeps the offsets up to which each group has read. It follows KIP-848: the
+// coordinator of a group decides who owns what.
+//
+// A group has an epoch, which rises with every change: a member that joins,
+// leaves, is silent for its session timeout, or subscribes to something else, a
+// topic that grows, appears under a pattern or goes away. A member has an epoch
+// too, the one of the assignment that it has reached. What a member does is
+// checked against its epoch, so that one that was taken for dead cannot do harm.
+//
+// There are two ways to be a member: `Consume`, one stream on which everything
+// happens and that a generated client can use as it is; and `ConsumerHeartbeat`
+// together with `LogService.Fetch` and `CommitOffsets`, for clients that read
+// from the leaders of partitions themselves.
 type GroupServiceClient interface {
 	// Lists groups by id. Idempotent.
 	//
 	// Errors:
-	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, or a page token
-	//     that no list returned.
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, a page token
+	//     that no list returned, or a state that there is not.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
 	// Returns a group. Idempotent.
@@ -45,6 +63,14 @@ type GroupServiceClient interface {
 	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
 	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
+	// Returns a group with its members, what each owns, and for each partition
+	// that the group owns or has stored an offset of how far it is behind.
+	// Idempotent.
+	//
+	// Errors:
+	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
+	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
+	DescribeGroup(ctx context.Context, in *DescribeGroupRequest, opts ...grpc.CallOption) (*DescribeGroupResponse, error)
 	// Deletes a group that has no members, with its offsets. Not idempotent: a
 	// second call fails with GROUP_ID_NOT_FOUND.
 	//
@@ -52,11 +78,93 @@ type GroupServiceClient interface {
 	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
 	// - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
 	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error)
-	// Stores offsets of a group and returns one result for each. It is answered
-	// when they are on disk. The first commit of a group creates it. Idempotent.
+	// Makes a caller a member of a group, keeps it one, tells it what it should
+	// own, and lets it leave. A member calls it every `heartbeat_interval`, and at
+	// once when it has given partitions up. Any answer holds all that the member
+	// needs, so a call that was lost is simply made again: idempotent, but for a
+	// join without `member_id`, each of which makes a member.
+	//
+	// How a member lives:
+	//  1. It joins with `member_epoch` 0, a `member_id` of its own making (a UUID),
+	//     its `subscription`, and `owned` set and empty.
+	//  2. Every answer's `assignment` is the whole of what it may own now. It stops
+	//     reading what it owns and is no longer in there, commits, and then says in
+	//     `owned` what it still has; only then are those partitions given to
+	//     others. It may read what is new in there at once.
+	//  3. It sends the `member_epoch` of the last answer in the next call and in
+	//     `CommitOffsets`.
+	//  4. After FENCED_MEMBER_EPOCH or UNKNOWN_MEMBER_ID it owns nothing any more:
+	//     it drops everything without committing, and joins again.
+	//  5. It leaves with `member_epoch` -1, or -2 if it has an `instance_id` and
+	//     will be back within its session timeout.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a field breaks its rule.
+	//   - INVALID_ARGUMENT / INVALID_REGULAR_EXPRESSION: the pattern is too long,
+	//     too large, or no RE2.
+	//   - INVALID_ARGUMENT / UNSUPPORTED_ASSIGNOR: there is no such assignor.
+	//   - NOT_FOUND / UNKNOWN_MEMBER_ID: the group has no such member; it left, was
+	//     silent for too long, or the group was deleted.
+	//   - FAILED_PRECONDITION / FENCED_MEMBER_EPOCH: `member_epoch` is not the
+	//     member's.
+	//   - FAILED_PRECONDITION / UNRELEASED_INSTANCE_ID: another member has the
+	//     `instance_id` and has not left.
+	//   - FAILED_PRECONDITION / FENCED_INSTANCE_ID: the `instance_id` belongs to
+	//     another member now.
+	//   - RESOURCE_EXHAUSTED / GROUP_MAX_SIZE_REACHED: the group has group.max.size
+	//     members.
+	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
+	ConsumerHeartbeat(ctx context.Context, in *ConsumerHeartbeatRequest, opts ...grpc.CallOption) (*ConsumerHeartbeatResponse, error)
+	// Makes a caller a member of a group for as long as the stream lasts, and
+	// sends it the records of the partitions that it is assigned. The node sends
+	// the heartbeats.
+	//
+	// The caller's first message is `join`; the answer is `joined`, and then:
+	//   - `assigned`: partitions that are the member's from now on, and where each
+	//     begins. Nothing need be answered.
+	//   - `records`: of one partition, in order.
+	//   - `revoking`: partitions to give up. No records of them follow. The caller
+	//     ends what it does with them, commits, and answers `revoked` before
+	//     `deadline`; else it is fenced and the stream ends.
+	//   - `committed`: the answer to a `commit`, in order.
+	//   - `refused`: a request that was not done, and why. The stream goes on.
+	//
+	// Records stop when `credit_bytes` are used up, and only records do: the
+	// caller grants more with `credit`. A caller that doesn't read holds up its
+	// own stream only, and little is kept for it; when it must give partitions up
+	// and doesn't, it is fenced.
+	//
+	// Closing the sending side, or `leave`, leaves the group and ends the stream
+	// with OK; a stream that breaks leaves it too. A member with an `instance_id`
+	// keeps its partitions for its session timeout in both cases but `leave`.
+	//
+	// Errors: those of ConsumerHeartbeat end the stream; also
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: the first message is no `join`, a later
+	//     one is, or a message says nothing.
+	//   - FAILED_PRECONDITION / FENCED_MEMBER_EPOCH, NOT_FOUND / UNKNOWN_MEMBER_ID:
+	//     the member was taken for dead. Join again with a new stream.
+	//   - OUT_OF_RANGE / NO_OFFSET_FOR_PARTITION: with `offset_reset` none, the group
+	//     has stored no offset of a partition, or one that the log does not hold.
+	//   - UNAVAILABLE / BROKER_NOT_AVAILABLE: the node is stopping. Join again.
+	Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error)
+	// Stores offsets of a group and returns one result for each. It is answered
+	// when they are on disk. The first commit of a group creates it. Idempotent.
+	//
+	// A member says who it is with `member_id` and `member_epoch`. Who says
+	// nothing, such as a consumer that chose its partitions itself, may commit as
+	// long as the group has no members.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
+	//   - NOT_FOUND / UNKNOWN_MEMBER_ID: the group has no such member, or has
+	//     members and the caller says nothing of being one. Nothing is stored.
+	//   - FAILED_PRECONDITION / STALE_MEMBER_EPOCH: the member has another epoch. It
+	//     takes the one of its next heartbeat's answer, if it still owns the
+	//     partitions then, and commits again. Nothing is stored.
+	//   - FAILED_PRECONDITION / FENCED_INSTANCE_ID: the `instance_id` belongs to
+	//     another member now. Nothing is stored.
+	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
 	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE. The other offsets are
 	//     stored all the same.
@@ -68,6 +176,28 @@ type GroupServiceClient interface {
 	// - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
 	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	FetchOffsets(ctx context.Context, in *FetchOffsetsRequest, opts ...grpc.CallOption) (*FetchOffsetsResponse, error)
+	// Moves the offsets of a group that has no members, and returns for each
+	// partition what was and what is stored. An offset that the log does not hold
+	// is moved to the nearest that it does. With `validate_only` it stores
+	// nothing. Idempotent, but for `shift_count`.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID, INVALID_REQUEST.
+	//   - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
+	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no topics are named, and there is no such
+	//     group.
+	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION. The other offsets are
+	//     moved all the same.
+	ResetOffsets(ctx context.Context, in *ResetOffsetsRequest, opts ...grpc.CallOption) (*ResetOffsetsResponse, error)
+	// Deletes the offsets that a group has stored of topics to which no member is
+	// subscribed, and returns those deleted. Idempotent.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID, INVALID_REQUEST.
+	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
+	//   - FAILED_PRECONDITION / GROUP_SUBSCRIBED_TO_TOPIC: a member is subscribed to
+	//     one of the topics. Nothing is deleted.
+	DeleteOffsets(ctx context.Context, in *DeleteOffsetsRequest, opts ...grpc.CallOption) (*DeleteOffsetsResponse, error)
 }
 
 type groupServiceClient struct {
@@ -98,6 +228,16 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, 
 	return out, nil
 }
 
+func (c *groupServiceClient) DescribeGroup(ctx context.Context, in *DescribeGroupRequest, opts ...grpc.CallOption) (*DescribeGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeGroupResponse)
+	err := c.cc.Invoke(ctx, GroupService_DescribeGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *groupServiceClient) DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteGroupResponse)
@@ -107,6 +247,29 @@ func (c *groupServiceClient) DeleteGroup(ctx context.Context, in *DeleteGroupReq
 	}
 	return out, nil
 }
+
+func (c *groupServiceClient) ConsumerHeartbeat(ctx context.Context, in *ConsumerHeartbeatRequest, opts ...grpc.CallOption) (*ConsumerHeartbeatResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConsumerHeartbeatResponse)
+	err := c.cc.Invoke(ctx, GroupService_ConsumerHeartbeat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupServiceClient) Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &GroupService_ServiceDesc.Streams[0], GroupService_Consume_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ConsumeRequest, ConsumeResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GroupService_ConsumeClient = grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse]
 
 func (c *groupServiceClient) CommitOffsets(ctx context.Context, in *CommitOffsetsRequest, opts ...grpc.CallOption) (*CommitOffsetsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -128,17 +291,50 @@ func (c *groupServiceClient) FetchOffsets(ctx context.Context, in *FetchOffsetsR
 	return out, nil
 }
 
+func (c *groupServiceClient) ResetOffsets(ctx context.Context, in *ResetOffsetsRequest, opts ...grpc.CallOption) (*ResetOffsetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetOffsetsResponse)
+	err := c.cc.Invoke(ctx, GroupService_ResetOffsets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupServiceClient) DeleteOffsets(ctx context.Context, in *DeleteOffsetsRequest, opts ...grpc.CallOption) (*DeleteOffsetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteOffsetsResponse)
+	err := c.cc.Invoke(ctx, GroupService_DeleteOffsets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GroupServiceServer is the server API for GroupService service.
 // All implementations must embed UnimplementedGroupServiceServer
 // for forward compatibility.
 //
-// Keeps the offsets up to which groups of consumers have read.
+// Shares the partitions of topics among the members of consumer groups, and
+// keeps the offsets up to which each group has read. It follows KIP-848: the
+// coordinator of a group decides who owns what.
+//
+// A group has an epoch, which rises with every change: a member that joins,
+// leaves, is silent for its session timeout, or subscribes to something else, a
+// topic that grows, appears under a pattern or goes away. A member has an epoch
+// too, the one of the assignment that it has reached. What a member does is
+// checked against its epoch, so that one that was taken for dead cannot do harm.
+//
+// There are two ways to be a member: `Consume`, one stream on which everything
+// happens and that a generated client can use as it is; and `ConsumerHeartbeat`
+// together with `LogService.Fetch` and `CommitOffsets`, for clients that read
+// from the leaders of partitions themselves.
 type GroupServiceServer interface {
 	// Lists groups by id. Idempotent.
 	//
 	// Errors:
-	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, or a page token
-	//     that no list returned.
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, a page token
+	//     that no list returned, or a state that there is not.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
 	// Returns a group. Idempotent.
@@ -147,6 +343,14 @@ type GroupServiceServer interface {
 	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
 	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
+	// Returns a group with its members, what each owns, and for each partition
+	// that the group owns or has stored an offset of how far it is behind.
+	// Idempotent.
+	//
+	// Errors:
+	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
+	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
+	DescribeGroup(context.Context, *DescribeGroupRequest) (*DescribeGroupResponse, error)
 	// Deletes a group that has no members, with its offsets. Not idempotent: a
 	// second call fails with GROUP_ID_NOT_FOUND.
 	//
@@ -154,11 +358,93 @@ type GroupServiceServer interface {
 	// - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
 	// - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
 	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error)
-	// Stores offsets of a group and returns one result for each. It is answered
-	// when they are on disk. The first commit of a group creates it. Idempotent.
+	// Makes a caller a member of a group, keeps it one, tells it what it should
+	// own, and lets it leave. A member calls it every `heartbeat_interval`, and at
+	// once when it has given partitions up. Any answer holds all that the member
+	// needs, so a call that was lost is simply made again: idempotent, but for a
+	// join without `member_id`, each of which makes a member.
+	//
+	// How a member lives:
+	//  1. It joins with `member_epoch` 0, a `member_id` of its own making (a UUID),
+	//     its `subscription`, and `owned` set and empty.
+	//  2. Every answer's `assignment` is the whole of what it may own now. It stops
+	//     reading what it owns and is no longer in there, commits, and then says in
+	//     `owned` what it still has; only then are those partitions given to
+	//     others. It may read what is new in there at once.
+	//  3. It sends the `member_epoch` of the last answer in the next call and in
+	//     `CommitOffsets`.
+	//  4. After FENCED_MEMBER_EPOCH or UNKNOWN_MEMBER_ID it owns nothing any more:
+	//     it drops everything without committing, and joins again.
+	//  5. It leaves with `member_epoch` -1, or -2 if it has an `instance_id` and
+	//     will be back within its session timeout.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a field breaks its rule.
+	//   - INVALID_ARGUMENT / INVALID_REGULAR_EXPRESSION: the pattern is too long,
+	//     too large, or no RE2.
+	//   - INVALID_ARGUMENT / UNSUPPORTED_ASSIGNOR: there is no such assignor.
+	//   - NOT_FOUND / UNKNOWN_MEMBER_ID: the group has no such member; it left, was
+	//     silent for too long, or the group was deleted.
+	//   - FAILED_PRECONDITION / FENCED_MEMBER_EPOCH: `member_epoch` is not the
+	//     member's.
+	//   - FAILED_PRECONDITION / UNRELEASED_INSTANCE_ID: another member has the
+	//     `instance_id` and has not left.
+	//   - FAILED_PRECONDITION / FENCED_INSTANCE_ID: the `instance_id` belongs to
+	//     another member now.
+	//   - RESOURCE_EXHAUSTED / GROUP_MAX_SIZE_REACHED: the group has group.max.size
+	//     members.
+	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
+	ConsumerHeartbeat(context.Context, *ConsumerHeartbeatRequest) (*ConsumerHeartbeatResponse, error)
+	// Makes a caller a member of a group for as long as the stream lasts, and
+	// sends it the records of the partitions that it is assigned. The node sends
+	// the heartbeats.
+	//
+	// The caller's first message is `join`; the answer is `joined`, and then:
+	//   - `assigned`: partitions that are the member's from now on, and where each
+	//     begins. Nothing need be answered.
+	//   - `records`: of one partition, in order.
+	//   - `revoking`: partitions to give up. No records of them follow. The caller
+	//     ends what it does with them, commits, and answers `revoked` before
+	//     `deadline`; else it is fenced and the stream ends.
+	//   - `committed`: the answer to a `commit`, in order.
+	//   - `refused`: a request that was not done, and why. The stream goes on.
+	//
+	// Records stop when `credit_bytes` are used up, and only records do: the
+	// caller grants more with `credit`. A caller that doesn't read holds up its
+	// own stream only, and little is kept for it; when it must give partitions up
+	// and doesn't, it is fenced.
+	//
+	// Closing the sending side, or `leave`, leaves the group and ends the stream
+	// with OK; a stream that breaks leaves it too. A member with an `instance_id`
+	// keeps its partitions for its session timeout in both cases but `leave`.
+	//
+	// Errors: those of ConsumerHeartbeat end the stream; also
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: the first message is no `join`, a later
+	//     one is, or a message says nothing.
+	//   - FAILED_PRECONDITION / FENCED_MEMBER_EPOCH, NOT_FOUND / UNKNOWN_MEMBER_ID:
+	//     the member was taken for dead. Join again with a new stream.
+	//   - OUT_OF_RANGE / NO_OFFSET_FOR_PARTITION: with `offset_reset` none, the group
+	//     has stored no offset of a partition, or one that the log does not hold.
+	//   - UNAVAILABLE / BROKER_NOT_AVAILABLE: the node is stopping. Join again.
+	Consume(grpc.BidiStreamingServer[ConsumeRequest, ConsumeResponse]) error
+	// Stores offsets of a group and returns one result for each. It is answered
+	// when they are on disk. The first commit of a group creates it. Idempotent.
+	//
+	// A member says who it is with `member_id` and `member_epoch`. Who says
+	// nothing, such as a consumer that chose its partitions itself, may commit as
+	// long as the group has no members.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
+	//   - NOT_FOUND / UNKNOWN_MEMBER_ID: the group has no such member, or has
+	//     members and the caller says nothing of being one. Nothing is stored.
+	//   - FAILED_PRECONDITION / STALE_MEMBER_EPOCH: the member has another epoch. It
+	//     takes the one of its next heartbeat's answer, if it still owns the
+	//     partitions then, and commits again. Nothing is stored.
+	//   - FAILED_PRECONDITION / FENCED_INSTANCE_ID: the `instance_id` belongs to
+	//     another member now. Nothing is stored.
+	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
 	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE. The other offsets are
 	//     stored all the same.
@@ -170,6 +456,28 @@ type GroupServiceServer interface {
 	// - INVALID_ARGUMENT / INVALID_GROUP_ID: the group id breaks a rule.
 	// - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: still loading.
 	FetchOffsets(context.Context, *FetchOffsetsRequest) (*FetchOffsetsResponse, error)
+	// Moves the offsets of a group that has no members, and returns for each
+	// partition what was and what is stored. An offset that the log does not hold
+	// is moved to the nearest that it does. With `validate_only` it stores
+	// nothing. Idempotent, but for `shift_count`.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID, INVALID_REQUEST.
+	//   - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
+	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no topics are named, and there is no such
+	//     group.
+	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION. The other offsets are
+	//     moved all the same.
+	ResetOffsets(context.Context, *ResetOffsetsRequest) (*ResetOffsetsResponse, error)
+	// Deletes the offsets that a group has stored of topics to which no member is
+	// subscribed, and returns those deleted. Idempotent.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_GROUP_ID, INVALID_REQUEST.
+	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no such group.
+	//   - FAILED_PRECONDITION / GROUP_SUBSCRIBED_TO_TOPIC: a member is subscribed to
+	//     one of the topics. Nothing is deleted.
+	DeleteOffsets(context.Context, *DeleteOffsetsRequest) (*DeleteOffsetsResponse, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }
 
@@ -186,14 +494,29 @@ func (UnimplementedGroupServiceServer) ListGroups(context.Context, *ListGroupsRe
 func (UnimplementedGroupServiceServer) GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGroup not implemented")
 }
+func (UnimplementedGroupServiceServer) DescribeGroup(context.Context, *DescribeGroupRequest) (*DescribeGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeGroup not implemented")
+}
 func (UnimplementedGroupServiceServer) DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteGroup not implemented")
+}
+func (UnimplementedGroupServiceServer) ConsumerHeartbeat(context.Context, *ConsumerHeartbeatRequest) (*ConsumerHeartbeatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConsumerHeartbeat not implemented")
+}
+func (UnimplementedGroupServiceServer) Consume(grpc.BidiStreamingServer[ConsumeRequest, ConsumeResponse]) error {
+	return status.Error(codes.Unimplemented, "method Consume not implemented")
 }
 func (UnimplementedGroupServiceServer) CommitOffsets(context.Context, *CommitOffsetsRequest) (*CommitOffsetsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CommitOffsets not implemented")
 }
 func (UnimplementedGroupServiceServer) FetchOffsets(context.Context, *FetchOffsetsRequest) (*FetchOffsetsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FetchOffsets not implemented")
+}
+func (UnimplementedGroupServiceServer) ResetOffsets(context.Context, *ResetOffsetsRequest) (*ResetOffsetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetOffsets not implemented")
+}
+func (UnimplementedGroupServiceServer) DeleteOffsets(context.Context, *DeleteOffsetsRequest) (*DeleteOffsetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteOffsets not implemented")
 }
 func (UnimplementedGroupServiceServer) mustEmbedUnimplementedGroupServiceServer() {}
 func (UnimplementedGroupServiceServer) testEmbeddedByValue()                      {}
@@ -252,6 +575,24 @@ func _GroupService_GetGroup_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GroupService_DescribeGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).DescribeGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_DescribeGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).DescribeGroup(ctx, req.(*DescribeGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GroupService_DeleteGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteGroupRequest)
 	if err := dec(in); err != nil {
@@ -269,6 +610,31 @@ func _GroupService_DeleteGroup_Handler(srv interface{}, ctx context.Context, dec
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _GroupService_ConsumerHeartbeat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConsumerHeartbeatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).ConsumerHeartbeat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_ConsumerHeartbeat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).ConsumerHeartbeat(ctx, req.(*ConsumerHeartbeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupService_Consume_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(GroupServiceServer).Consume(&grpc.GenericServerStream[ConsumeRequest, ConsumeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GroupService_ConsumeServer = grpc.BidiStreamingServer[ConsumeRequest, ConsumeResponse]
 
 func _GroupService_CommitOffsets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CommitOffsetsRequest)
@@ -306,6 +672,42 @@ func _GroupService_FetchOffsets_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GroupService_ResetOffsets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetOffsetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).ResetOffsets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_ResetOffsets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).ResetOffsets(ctx, req.(*ResetOffsetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupService_DeleteOffsets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteOffsetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).DeleteOffsets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_DeleteOffsets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).DeleteOffsets(ctx, req.(*DeleteOffsetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // GroupService_ServiceDesc is the grpc.ServiceDesc for GroupService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -322,8 +724,16 @@ var GroupService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _GroupService_GetGroup_Handler,
 		},
 		{
+			MethodName: "DescribeGroup",
+			Handler:    _GroupService_DescribeGroup_Handler,
+		},
+		{
 			MethodName: "DeleteGroup",
 			Handler:    _GroupService_DeleteGroup_Handler,
+		},
+		{
+			MethodName: "ConsumerHeartbeat",
+			Handler:    _GroupService_ConsumerHeartbeat_Handler,
 		},
 		{
 			MethodName: "CommitOffsets",
@@ -333,7 +743,22 @@ var GroupService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "FetchOffsets",
 			Handler:    _GroupService_FetchOffsets_Handler,
 		},
+		{
+			MethodName: "ResetOffsets",
+			Handler:    _GroupService_ResetOffsets_Handler,
+		},
+		{
+			MethodName: "DeleteOffsets",
+			Handler:    _GroupService_DeleteOffsets_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Consume",
+			Handler:       _GroupService_Consume_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "sluice/v1/group.proto",
 }
