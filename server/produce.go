@@ -56,6 +56,7 @@ type part struct {
 	bytes     int
 	timestamp int64 // of the first record of a record_batch
 	appended  storage.Appended
+	stored    []int64 // times of the records of a repeated batch, in ms
 	err       error
 }
 
@@ -278,6 +279,9 @@ func (p *production) answer(ctx context.Context) (*sluicev1.ProduceResponse, err
 			continue
 		}
 		wrote = true
+		if part.appended.Duplicate {
+			p.recall(ctx, part)
+		}
 	}
 	if !wrote {
 		return nil, failed
@@ -314,7 +318,7 @@ func (p *production) response(acknowledged bool) *sluicev1.ProduceResponse {
 				result.Error = failure
 				continue
 			}
-			if ms := p.timestamp(part, record); ms >= 0 {
+			if ms := p.timestamp(part, record, at); ms >= 0 {
 				setMillis(&times[record], ms)
 				result.Timestamp = &times[record]
 			}
@@ -328,9 +332,14 @@ func (p *production) response(acknowledged bool) *sluicev1.ProduceResponse {
 	return response
 }
 
-// timestamp returns the time of a record as it is stored, in ms, or -1.
-func (p *production) timestamp(part *part, record int) int64 {
+// timestamp returns the time of a record as it is stored, in ms, or -1. It is the
+// at'th record of its part.
+func (p *production) timestamp(part *part, record, at int) int64 {
 	switch {
+	case part.appended.Duplicate && at < len(part.stored):
+		return part.stored[at]
+	case part.appended.Duplicate:
+		return -1
 	case !part.appended.AppendTime.IsZero():
 		return part.appended.AppendTime.UnixMilli()
 	case p.request.RecordBatch != nil:

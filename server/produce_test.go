@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/server"
 	"github.com/sluicelog/sluice/storage"
 	"github.com/sluicelog/sluice/tests/node"
 )
@@ -270,6 +272,63 @@ func TestAnIdempotentProducerMayRetry(t *testing.T) {
 	_, err = f.log.Produce(t.Context(), request(6, 0))
 	refused(t, err, fault.InvalidProducerEpoch)
 	assert.Equal(t, []storage.Offset{0, 8}, f.ends("t"))
+}
+
+// A retry is answered with what is stored, also when the log's clock or settings
+// have moved on since.
+func TestARepeatedBatchIsAnsweredWithItsStoredTimes(t *testing.T) {
+	var ahead atomic.Int64
+	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	f := begin(t, node.WithServer(func(c *server.Config) { c.Clock = clock }),
+		node.WithStorage(func(c *storage.Config) { c.Clock = clock }))
+	f.create("t", 1)
+	producer, err := f.txn.InitProducer(t.Context(), &sluicev1.InitProducerRequest{})
+	require.NoError(t, err)
+	given := timestamppb.New(time.UnixMilli(1_700_000_000_123))
+	request := func(sequence int32) *sluicev1.ProduceRequest {
+		return &sluicev1.ProduceRequest{
+			Topic: "t", Partition: new(int32(0)),
+			Records:    []*sluicev1.ProduceRecord{{Timestamp: given}, {}},
+			ProducerId: new(producer.GetProducerId()), ProducerEpoch: new(int32(0)),
+			BaseSequence: &sequence,
+		}
+	}
+	setType := func(value string) {
+		_, err := f.configs.AlterConfigs(t.Context(), &sluicev1.AlterConfigsRequest{
+			Resource: &sluicev1.AlterConfigsRequest_Topic{Topic: "t"},
+			Configs:  map[string]string{"message.timestamp.type": value},
+		})
+		require.NoError(t, err)
+	}
+	var first []*sluicev1.ProduceResponse
+	for i, kind := range []string{"CreateTime", "LogAppendTime"} {
+		setType(kind)
+		wrote, err := f.log.Produce(t.Context(), request(int32(2*i)))
+		require.NoError(t, err)
+		first = append(first, wrote)
+	}
+	ahead.Store(int64(time.Hour))
+	for _, kind := range []string{"CreateTime", "LogAppendTime"} {
+		setType(kind)
+		for i := range first {
+			again, err := f.log.Produce(t.Context(), request(int32(2*i)))
+			require.NoError(t, err)
+			for at, result := range again.GetResults() {
+				assert.True(t, result.GetDuplicate())
+				want := first[i].GetResults()[at].GetTimestamp()
+				assert.Equal(t, want.AsTime(), result.GetTimestamp().AsTime())
+			}
+		}
+	}
+
+	_, err = f.topics.TrimTopic(t.Context(), &sluicev1.TrimTopicRequest{
+		Topic: "t", Offsets: []*sluicev1.TrimOffset{{Partition: 0}},
+	})
+	require.NoError(t, err)
+	again, err := f.log.Produce(t.Context(), request(0))
+	require.NoError(t, err)
+	assert.Zero(t, again.GetResults()[1].GetOffset()-1, "known, though the records are gone")
+	assert.Nil(t, again.GetResults()[0].GetTimestamp())
 }
 
 func TestAcksNoneAnswersWithoutOffsets(t *testing.T) {

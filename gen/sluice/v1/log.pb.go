@@ -227,7 +227,8 @@ type ProduceResult struct {
 	Partition int32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	// The offset. Absent with ACKS_NONE and with `error`.
 	Offset *int64 `protobuf:"varint,2,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
-	// The record's timestamp as it is stored. Absent with `error`.
+	// The record's timestamp as it is stored. Absent with `error`, and where
+	// `duplicate` names records that the log does not hold any more.
 	Timestamp *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	// Why the record was not written. Set only where other partitions of the
 	// request were written; a request of which nothing was written fails as a
