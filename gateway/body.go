@@ -28,7 +28,8 @@ type body struct {
 	arrived func() // the deadline of the connection's reads is lifted: the body is whole
 	read    int64
 	buffer  *bytes.Buffer
-	problem error // what is wrong with it, where a text of it was passed on
+	path    params // what the path says, where the body may say it too
+	problem error  // what is wrong with it, where a text of it was passed on
 }
 
 var (

@@ -83,7 +83,10 @@ func (c *codec) decode(b *body, v any) error {
 		return errors.New("gateway: not a message")
 	}
 	if request, ok := v.(*sluicev1.ProduceRequest); ok {
-		return asFault(decodeProduce(text, request))
+		if err := decodeProduce(text, request); err != nil {
+			return asFault(err)
+		}
+		return b.path.agrees(request.ProtoReflect())
 	}
 	if err := jsonscan.Valid(text); err != nil {
 		return asFault(err)
@@ -91,7 +94,7 @@ func (c *codec) decode(b *body, v any) error {
 	if err := (protojson.UnmarshalOptions{}).Unmarshal(text, message); err != nil {
 		return fault.InvalidRequest.Because("%s", plainText(err))
 	}
-	return nil
+	return b.path.agrees(message.ProtoReflect())
 }
 
 // plainText returns protojson's words without its mark.

@@ -110,8 +110,11 @@ func (g *Gateway) addMethod(mux *runtime.ServeMux, method protoreflect.MethodDes
 	for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
 		added := route{
 			surface: nativeSurface, input: method.Input(), produces: []string{typeJSON},
-			handle: func(w *response, r *http.Request, _ params) {
+			handle: func(w *response, r *http.Request, p params) {
 				w.quiet = true // grpc-gateway would write an error to stderr
+				if b, ok := r.Body.(*body); ok {
+					b.path = p
+				}
 				mux.ServeHTTP(w, r)
 			},
 		}
@@ -181,6 +184,30 @@ func (r *route) checkInput(u *url.URL, p params) error {
 			if err := checkNumber(name, value, field); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// agrees reports a field of a body that says something else than the path, which
+// would win without a word.
+func (p params) agrees(body protoreflect.Message) error {
+	for name, value := range p {
+		field := body.Descriptor().Fields().ByName(protoreflect.Name(name))
+		if field == nil {
+			continue
+		}
+		said := field
+		if choice := field.ContainingOneof(); choice != nil {
+			said = body.WhichOneof(choice)
+		}
+		if said == nil || !body.Has(said) {
+			continue
+		}
+		if got := body.Get(said).String(); said != field || got != value {
+			return fault.InvalidRequest.With().At(string(said.Name()), fmt.Sprintf(
+				"is %s, but the path says %s %s; leave it out of the body", clip(got), name,
+				clip(value)))
 		}
 	}
 	return nil

@@ -35,6 +35,24 @@ func TestRecordsGoInAndComeOut(t *testing.T) {
 	],"high_watermark":"2","log_start_offset":"0","next_offset":"2"}`, out.body)
 }
 
+func TestTheBodyMaySayWhatThePathSaysAndNothingElse(t *testing.T) {
+	f := newFront(t, nil)
+	const record = `"records":[{"value":"AQ=="}]`
+	same := f.do(t, http.MethodPost, "/v1/topics/orders/records", `{"topic":"orders",`+record+`}`)
+	assert.Equal(t, http.StatusOK, same.status, same.body)
+	for _, test := range [][3]string{
+		{http.MethodPost, "/v1/topics/orders/records", `{"topic":"other",` + record + `}`},
+		{http.MethodPost, "/v1/topics/orders:trim", `{"topic":"other","offsets":[{}]}`},
+		{http.MethodPatch, "/v1/topics/orders/configs", `{"topic":"other"}`},
+		{http.MethodPatch, "/v1/topics/orders/configs", `{"broker_id":1}`},
+		{http.MethodPatch, "/v1/brokers/1/configs", `{"broker_id":2}`},
+	} {
+		answer := f.do(t, test[0], test[1], test[2])
+		assert.Equal(t, http.StatusBadRequest, answer.status, "%v: %s", test, answer.body)
+		assert.Contains(t, answer.body, "but the path says", test[1])
+	}
+}
+
 func TestNullAbsentAndEmptyAreKeptApart(t *testing.T) {
 	f := newFront(t, nil)
 	for _, test := range []struct {
@@ -137,6 +155,10 @@ func TestBadBodiesNameThePlace(t *testing.T) {
 			"records[0].key: occurs twice",
 		},
 		"twice, two names": {produce, `{"producer_id":1,"producerId":1}`, "occurs twice"},
+		"another topic than in the path": {
+			produce, `{"topic":"other","records":[{"value":"YQ=="}]}`,
+			"topic: is other, but the path says topic orders",
+		},
 		"record is a string": {
 			produce, `{"records":["a"]}`,
 			"records[0]: a string where an object",
