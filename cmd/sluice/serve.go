@@ -64,7 +64,11 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 	}
 	defer closing(&err, "front", front.close)
 
-	meta, err := cluster.Start(ctx, cfg.clusterConfig(ports, log))
+	metaConfig, err := cfg.clusterConfig(ports, log)
+	if err != nil {
+		return err
+	}
+	meta, err := cluster.Start(ctx, metaConfig)
 	if err != nil {
 		return err
 	}

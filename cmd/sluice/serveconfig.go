@@ -33,8 +33,11 @@ type serveConfig struct {
 	logFormat      string
 }
 
-// etcdConfig names an external etcd.
+// etcdConfig says where the metadata is: in an etcd inside the node, which may
+// have peers, or in an external one.
 type etcdConfig struct {
+	peerListen         string
+	initialCluster     []string
 	endpoints          []string
 	prefix             string
 	username, password string
@@ -62,13 +65,19 @@ func (c *serveConfig) addFlags(f *pflag.FlagSet) {
 	f.Int32Var(&c.nodeID, "node-id", 0, "number of the node, unique in the cluster")
 	f.StringVar(&c.rack, "rack", "", "failure domain of the node")
 	e := &c.etcd
+	f.StringVar(&e.peerListen, "etcd-peer-listen", "",
+		"address where the etcd inside the node listens for those of other nodes")
+	f.StringSliceVar(&e.initialCluster, "etcd-initial-cluster", nil,
+		"the nodes whose etcds form one quorum, node id = peer address:\n"+
+			"0=10.0.0.1:2380,1=10.0.0.2:2380,2=10.0.0.3:2380")
 	f.StringSliceVar(&e.endpoints, "etcd-endpoints", nil,
 		"URLs of an external etcd (default: one inside the node)")
 	f.StringVar(&e.prefix, "etcd-prefix", cluster.DefaultConfig().Prefix,
 		"prefix of the keys in etcd")
 	f.StringVar(&e.username, "etcd-username", "", "user of the external etcd")
 	f.StringVar(&e.password, "etcd-password", "", "password of the external etcd")
-	f.StringVar(&e.ca, "etcd-ca", "", "PEM file of the external etcd's authority")
+	f.StringVar(&e.ca, "etcd-ca", "",
+		"PEM file of the authority of the external etcd, or of the nodes' own")
 	f.StringVar(&e.cert, "etcd-cert", "", "PEM file of the certificate shown to etcd")
 	f.StringVar(&e.key, "etcd-key", "", "PEM file of the key of --etcd-cert")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -94,8 +103,13 @@ func (c *serveConfig) logger(w io.Writer) (*slog.Logger, error) {
 
 // clusterConfig returns the configuration of the metadata, given the bound
 // ports.
-func (c *serveConfig) clusterConfig(p *ports, log *slog.Logger) cluster.Config {
+func (c *serveConfig) clusterConfig(p *ports, log *slog.Logger) (cluster.Config, error) {
 	cfg := cluster.DefaultConfig()
+	var err error
+	if cfg.InitialCluster, err = cluster.ParsePeers(c.etcd.initialCluster); err != nil {
+		return cfg, err
+	}
+	cfg.PeerListen = c.etcd.peerListen
 	cfg.DataDir = c.dataDir
 	cfg.NodeID, cfg.Rack = c.nodeID, c.rack
 	cfg.AdvertiseGRPC = firstOf(c.advertiseGRPC, p.address(p.grpc))
@@ -105,7 +119,7 @@ func (c *serveConfig) clusterConfig(p *ports, log *slog.Logger) cluster.Config {
 	cfg.CA, cfg.Cert, cfg.Key = c.etcd.ca, c.etcd.cert, c.etcd.key
 	cfg.Static = c.settings
 	cfg.Logger = log.With("room", "cluster")
-	return cfg
+	return cfg, nil
 }
 
 // storageConfig returns the configuration of the log of this node.

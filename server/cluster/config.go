@@ -43,9 +43,19 @@ type Config struct {
 	// Username and Password log in to an external etcd (--etcd-username,
 	// --etcd-password).
 	Username, Password string
-	// CA, Cert and Key are PEM files for TLS to an external etcd (--etcd-ca,
-	// --etcd-cert, --etcd-key). Cert and Key belong together.
+	// CA, Cert and Key are PEM files for TLS to an external etcd, or between the
+	// embedded ones, which then accept each other only with a certificate of CA
+	// (--etcd-ca, --etcd-cert, --etcd-key). Cert and Key belong together.
 	CA, Cert, Key string
+
+	// PeerListen is the host:port at which the embedded etcd listens for those of
+	// other nodes (--etcd-peer-listen). Empty with an empty InitialCluster: the
+	// node's etcd is alone and has no port.
+	PeerListen string
+	// InitialCluster are the nodes whose embedded etcds found the metadata quorum
+	// together, this one among them (--etcd-initial-cluster). It counts on the
+	// first start only; afterwards etcd itself knows its members.
+	InitialCluster []Peer
 
 	// Static holds broker settings by name (--set), the lowest layer above the
 	// defaults.
@@ -143,10 +153,17 @@ func (c Config) validateEtcd() []error {
 	if c.Username == "" && c.Password != "" {
 		bad("etcd-password", "it needs --etcd-username")
 	}
-	if len(c.Endpoints) == 0 && (c.Username != "" || c.CA != "" || c.Cert != "") {
-		bad("etcd-endpoints", "--etcd-username, --etcd-ca and --etcd-cert are for an external "+
-			"etcd; say where it is")
+	if len(c.Endpoints) == 0 && c.Username != "" {
+		bad("etcd-endpoints", "--etcd-username is for an external etcd; say where it is")
 	}
+	if len(c.Endpoints) == 0 && !c.clustered() && (c.CA != "" || c.Cert != "") {
+		bad("etcd-endpoints", "--etcd-ca and --etcd-cert are for an external etcd, or for "+
+			"--etcd-peer-listen; say which")
+	}
+	if c.clustered() && (c.CA == "") != (c.Cert == "") {
+		bad("etcd-ca", "between nodes it goes with --etcd-cert and --etcd-key")
+	}
+	errs = append(errs, c.validatePeers()...)
 	for flag, path := range map[string]string{
 		"etcd-ca": c.CA, "etcd-cert": c.Cert, "etcd-key": c.Key,
 	} {

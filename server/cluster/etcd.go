@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,13 +28,16 @@ type backend struct {
 	client *clientv3.Client
 	server *embed.Etcd // nil: external
 	fatal  chan error  // what etcd gave up for, at most one
+	cfg    Config
+
+	joining bool // a quorum that runs, as a learner at first
 }
 
 // openBackend starts the node's own etcd, or connects to an external one.
 func openBackend(ctx context.Context, cfg Config, h *home) (*backend, error) {
 	if len(cfg.Endpoints) == 0 {
-		b := &backend{fatal: make(chan error, 1)}
-		return b, b.start(ctx, filepath.Join(h.path, "etcd"), cfg.Logger)
+		b := &backend{fatal: make(chan error, 1), cfg: cfg}
+		return b, b.start(ctx, filepath.Join(h.path, "etcd"))
 	}
 	return dialExternal(ctx, cfg)
 }
@@ -48,6 +50,9 @@ const (
 	embeddedName     = "sluice"
 	tickMillis       = 20 // of a single member, with no network between
 	electionMillis   = 100
+	peerTickMillis   = 50 // of several members
+	peerElectionMs   = 500
+	clusterToken     = "sluice"
 	quotaBytes       = 2 << 30
 	compactRevisions = "1000"
 	snapshotCount    = 10_000
@@ -87,14 +92,53 @@ func embeddedConfig(dir string, log *zap.Logger) (*embed.Config, error) {
 	return c, gate.Set(corruptionGates)
 }
 
+// addPeers makes the member one of several: it listens for the others, and
+// without data of its own it founds the quorum with them, or joins it.
+//
+// Clients reach it through memory only, as they do a single one. So a node whose
+// own etcd is cut off from the quorum loses its lease, whoever else it could
+// reach, and there is no port with all metadata behind it to guard. The client
+// URL is a name only; that it is there tells a member that ran from a new one.
+func (b *backend) addPeers(ctx context.Context, to *embed.Config) error {
+	c := b.cfg
+	to.Name = memberName(c.NodeID)
+	to.TickMs, to.ElectionMs = peerTickMillis, peerElectionMs
+	to.InitialClusterToken = clusterToken
+	to.ListenPeerUrls = []url.URL{c.peerURL(c.peerListen())}
+	to.AdvertisePeerUrls = []url.URL{c.peerURL(c.peerAddress())}
+	to.AdvertiseClientUrls = []url.URL{{Scheme: "unix", Host: to.Name}}
+	to.PeerTLSInfo = c.peerTLS()
+	to.InitialCluster = c.foundingCluster()
+	if _, err := os.Stat(filepath.Join(to.Dir, "member", "wal")); err == nil {
+		return nil // it knows its peers
+	}
+	members, err := c.remoteMembers(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := c.planBootstrap(members)
+	if err != nil {
+		return err
+	}
+	to.InitialCluster = plan.cluster
+	if plan.existing {
+		b.joining = true
+		to.ClusterState = embed.ClusterStateFlagExisting
+	}
+	return nil
+}
+
 // start starts the node's own etcd and returns once it serves. After an error
 // the process must end: etcd's files may stay open.
-func (b *backend) start(ctx context.Context, dir string, log *slog.Logger) error {
+func (b *backend) start(ctx context.Context, dir string) error {
 	walSegment()
 	if err := checkDatabase(filepath.Join(dir, "member", "snap", "db")); err != nil {
 		return fmt.Errorf("the etcd in %s does not start: %w", dir, err)
 	}
-	cfg, err := embeddedConfig(dir, etcdLogger(log, b.giveUp))
+	cfg, err := embeddedConfig(dir, etcdLogger(b.cfg.Logger, b.giveUp))
+	if err == nil && b.cfg.clustered() {
+		err = b.addPeers(ctx, cfg)
+	}
 	if err != nil {
 		return err
 	}
@@ -125,13 +169,20 @@ func (b *backend) start(ctx context.Context, dir string, log *slog.Logger) error
 	if err != nil {
 		return fmt.Errorf("the etcd in %s does not start: %w", dir, err)
 	}
-	if err := b.awaitReady(ctx); err != nil {
+	err = b.enter(ctx)
+	if err == nil {
+		err = b.awaitReady(ctx)
+	}
+	if err == nil {
+		err = b.enter(ctx) // one that stopped before it was promoted
+	}
+	if err != nil {
 		b.server.Server.HardStop()
 		b.server.Close()
 		return fmt.Errorf("the etcd in %s does not become ready: %w", dir, err)
 	}
 	b.client = v3client.New(b.server.Server)
-	return nil
+	return b.advertisePeer(ctx)
 }
 
 // giveUp keeps the first reason for which etcd would have ended the process.
@@ -157,19 +208,42 @@ func checkDatabase(path string) error {
 	return db.Close()
 }
 
+// awaitReady waits until the member is part of a quorum. Every now and then it
+// says which peers it waits for.
 func (b *backend) awaitReady(ctx context.Context) error {
-	select {
-	case <-b.server.Server.ReadyNotify():
-		return nil
-	case <-b.server.Server.StopNotify():
-		return errors.New("it stopped")
-	case err := <-b.server.Err():
-		return err
-	case err := <-b.fatal:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	tell := time.NewTicker(peersLogEvery)
+	defer tell.Stop()
+	for {
+		select {
+		case <-b.server.Server.ReadyNotify():
+			return nil
+		case <-b.server.Server.StopNotify():
+			return errors.New("it stopped")
+		case err := <-b.server.Err():
+			return err
+		case err := <-b.fatal:
+			return err
+		case <-tell.C:
+			b.cfg.Logger.Warn("waiting for a majority of the metadata quorum",
+				"out_of_reach", b.cfg.missingPeers(ctx))
+		case <-ctx.Done():
+			return b.explainLate(context.Cause(ctx))
+		}
 	}
+}
+
+// explainLate names the peers that a quorum would have needed.
+func (b *backend) explainLate(cause error) error {
+	if !b.cfg.clustered() {
+		return cause
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), peerProbeTime)
+	defer cancel()
+	missing := b.cfg.missingPeers(ctx)
+	if len(missing) == 0 {
+		return cause
+	}
+	return fmt.Errorf("%w: out of reach: %s", cause, strings.Join(missing, ", "))
 }
 
 // watch returns once the node's own etcd has stopped, or ctx is done.
@@ -225,7 +299,7 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 		_, err := client.Status(probe, endpoint)
 		cancel()
 		if err == nil {
-			return &backend{client: client}, nil
+			return &backend{client: client, cfg: cfg}, nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", endpoint, err))
 	}
@@ -233,28 +307,33 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 	return nil, fmt.Errorf("%s: no member answers: %w", where, errors.Join(failures...))
 }
 
-// closeTimeout bounds the stop of an etcd that has given up: some of its
-// goroutines may wait for one that has ended.
+// closeTimeout bounds the stop of an etcd: one that has given up may wait for a
+// goroutine that has ended, one without a quorum for the others.
 const closeTimeout = 2 * time.Second
 
 // close ends the client, and the node's own etcd.
 func (b *backend) close() error {
+	if b.client == nil {
+		return nil
+	}
 	err := b.client.Close()
 	if b.server == nil {
 		return err
 	}
 	// The client of an embedded etcd only says that its context is done.
-	select {
-	case <-b.fatal:
-	default:
-		b.server.Close()
-		return nil
-	}
+	b.handOver()
 	closed := make(chan struct{})
 	go func() {
+		if b.cfg.clustered() {
+			b.server.Server.HardStop() // a graceful stop waits for peers that stop, too
+		}
 		b.server.Close()
 		close(closed)
 	}()
+	if !b.cfg.clustered() && len(b.fatal) == 0 {
+		<-closed
+		return nil
+	}
 	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {

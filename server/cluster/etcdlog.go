@@ -21,7 +21,8 @@ type logCore struct {
 }
 
 // expected are warnings that an etcd without listeners of its own always has,
-// and that of one that still reads its log after a crash.
+// that of one that still reads its log after a crash, and what members say of
+// each other at a stop or a join beside the one line that a peer is inactive.
 var expected = []string{
 	"failed to publish local member to cluster through raft",
 	"Running http and grpc server on single port. This is not recommended for production.",
@@ -29,6 +30,15 @@ var expected = []string{
 	"Failed to detect schema version",
 	"failed to update storage version",
 	"check file permission",
+	"setting up serving from embedded etcd failed.",
+	"Validation on configuration change failed",
+	"rejecting promote learner: learner is not ready",
+	"lost TCP streaming connection with remote peer",
+	"closed TCP streaming connection with remote peer",
+	"closed existing TCP streaming connection with remote peer",
+	"prober detected unhealthy status",
+	"failed to reach the peer URL",
+	"failed to get version",
 }
 
 // etcdLogger returns the logger that etcd writes to. Where etcd would end the

@@ -27,8 +27,8 @@ type member struct {
 
 	mu       sync.Mutex
 	lease    clientv3.LeaseID
-	deadline time.Time  // past it the node is fenced (B2)
-	live     liveRecord // as it stands in etcd
+	deadline time.Duration // since boot; past it the node is fenced (B2)
+	live     liveRecord    // as it stands in etcd
 	liveMod  int64
 }
 
@@ -51,7 +51,11 @@ func (m *member) register(ctx context.Context) error {
 		if err := m.clear(ctx, epoch); err != nil {
 			return err
 		}
-		if err = m.claim(ctx, epoch.mod); !errors.Is(err, errConflict) {
+		if err = m.claim(ctx, epoch.mod); err == nil {
+			_, err = m.feed.await(ctx, m.epoch)
+			return err
+		}
+		if !errors.Is(err, errConflict) {
 			return err
 		}
 	}
@@ -86,7 +90,7 @@ var errIDInUse = errors.New("the node id is in use")
 
 // claim writes epoch and live under a new lease.
 func (m *member) claim(ctx context.Context, epochMod int64) error {
-	sent := time.Now()
+	sent := sinceBoot()
 	lease, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
@@ -104,7 +108,7 @@ func (m *member) claim(ctx context.Context, epochMod int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch, m.lease, m.liveMod = revision, lease, revision
-	m.deadline = sent.Add(m.ttl - leaseMargin)
+	m.deadline = sent + m.ttl - leaseMargin
 	return nil
 }
 
@@ -113,7 +117,7 @@ func (m *member) claim(ctx context.Context, epochMod int64) error {
 func (m *member) keep(ctx context.Context) error {
 	troubled := false
 	for {
-		if err := pause(ctx, m.ttl/3); err != nil {
+		if err := m.awaitRenewal(ctx, troubled); err != nil {
 			return err
 		}
 		err := m.renew(ctx)
@@ -132,6 +136,37 @@ func (m *member) keep(ctx context.Context) error {
 	}
 }
 
+// awaitRenewal waits until it is time to renew the lease: a third of its time
+// has passed, or the cluster takes the node for gone. After trouble it waits for
+// a shorter while.
+func (m *member) awaitRenewal(ctx context.Context, troubled bool) error {
+	wait := m.ttl / 3
+	if troubled {
+		wait = min(wait, renewRetry)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		s := m.feed.snapshot()
+		changed := s.changed
+		if s.nodes[m.id].live.mod == 0 {
+			if !troubled {
+				return nil
+			}
+			changed = nil // it was tried a moment ago
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+const renewRetry = 500 * time.Millisecond
+
 var errTakenOver = errors.New("another node registered under this node's id")
 
 // renew keeps the lease alive, or replaces it if it is gone.
@@ -141,23 +176,40 @@ func (m *member) renew(ctx context.Context) error {
 	m.mu.Lock()
 	lease := m.lease
 	m.mu.Unlock()
-	sent := time.Now()
+	sent := sinceBoot()
 	err := m.store.renew(ctx, lease)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return m.rejoin(ctx)
+	}
+	if err == nil && m.feed.snapshot().nodes[m.id].live.mod == 0 {
+		return m.rejoin(ctx) // the lease lives without its key
+	}
+	if err == nil && m.fenced() {
+		err = m.catchUp(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.deadline = sent.Add(m.ttl - leaseMargin)
+	m.deadline = sent + m.ttl - leaseMargin
 	return nil
+}
+
+// catchUp waits until the node knows everything that was decided before now: as
+// long as it was fenced, others may have taken its place (B3).
+func (m *member) catchUp(ctx context.Context) error {
+	revision, err := m.store.revision(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = m.feed.await(ctx, revision)
+	return err
 }
 
 // rejoin gets a new lease for the same broker epoch.
 func (m *member) rejoin(ctx context.Context) error {
-	sent := time.Now()
+	sent := sinceBoot()
 	lease, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
@@ -172,9 +224,14 @@ func (m *member) rejoin(ctx context.Context) error {
 		return errors.Join(m.explain(ctx, err), m.store.revoke(ctx, lease))
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.lease, m.liveMod = lease, revision
-	m.deadline = sent.Add(m.ttl - leaseMargin)
+	m.mu.Unlock()
+	if _, err := m.feed.await(ctx, revision); err != nil {
+		return err // it stays fenced: what it knows is older than its new lease
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deadline = sent + m.ttl - leaseMargin
 	return nil
 }
 
@@ -216,7 +273,7 @@ func (m *member) update(ctx context.Context, change func(*liveRecord)) (int64, e
 func (m *member) fenced() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !time.Now().Before(m.deadline)
+	return sinceBoot() >= m.deadline
 }
 
 // leave ends the lease: the node is gone for all others at once.

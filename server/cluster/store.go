@@ -20,6 +20,9 @@ type store struct {
 	client  *clientv3.Client
 	root    string // ends in a slash
 	timeout time.Duration
+	// leaderless reports whether the node's own etcd has no leader; nil if it has
+	// none of its own.
+	leaderless func() bool
 }
 
 // guard is a condition that must hold for a write to happen.
@@ -70,7 +73,7 @@ func (s *store) commit(ctx context.Context, guards []guard, writes ...write) (in
 	defer cancel()
 	answer, err := s.client.Txn(ctx).If(guards...).Then(writes...).Commit()
 	if err != nil {
-		return 0, translate(ctx, err)
+		return 0, s.translate(ctx, err)
 	}
 	if !answer.Succeeded {
 		return answer.Header.Revision, errConflict
@@ -85,7 +88,7 @@ func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.L
 	var e entry[R]
 	answer, err := s.client.Get(ctx, s.root+key)
 	if err != nil {
-		return e, 0, translate(ctx, err)
+		return e, 0, s.translate(ctx, err)
 	}
 	if len(answer.Kvs) == 0 {
 		return e, 0, nil
@@ -95,6 +98,17 @@ func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.L
 		return e, 0, err
 	}
 	return e, clientv3.LeaseID(kv.Lease), nil
+}
+
+// revision returns the revision of now, linearisably.
+func (s *store) revision(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.Get(ctx, s.root+keyController, clientv3.WithCountOnly())
+	if err != nil {
+		return 0, s.translate(ctx, err)
+	}
+	return answer.Header.Revision, nil
 }
 
 func (s *store) eventOf(kv *mvccpb.KeyValue) event {
@@ -120,7 +134,7 @@ func (s *store) list(ctx context.Context) ([]event, int64, error) {
 		answer, err := s.client.Get(page, key, clientv3.WithRange(end),
 			clientv3.WithLimit(pageCount), clientv3.WithRev(revision))
 		if err != nil {
-			err = translate(page, err)
+			err = s.translate(page, err)
 		}
 		cancel()
 		if err != nil {
@@ -176,7 +190,7 @@ func (s *store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID,
 	defer cancel()
 	answer, err := s.client.Grant(ctx, int64(math.Ceil(ttl.Seconds())))
 	if err != nil {
-		return 0, translate(ctx, err)
+		return 0, s.translate(ctx, err)
 	}
 	return answer.ID, nil
 }
@@ -187,7 +201,7 @@ func (s *store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
 	defer cancel()
 	_, err := s.client.Revoke(ctx, lease)
 	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return translate(ctx, err)
+		return s.translate(ctx, err)
 	}
 	return nil
 }
@@ -200,6 +214,18 @@ func (s *store) renew(ctx context.Context, lease clientv3.LeaseID) error {
 	_, err := s.client.KeepAliveOnce(ctx, lease)
 	return err
 }
+
+// translate is translate, and says so where the reason is the loss of the
+// quorum.
+func (s *store) translate(ctx context.Context, err error) error {
+	if s.leaderless != nil && s.leaderless() && !errors.Is(ctx.Err(), context.Canceled) {
+		return fault.BrokerNotAvailable.Wrap(errNoQuorum)
+	}
+	return translate(ctx, err)
+}
+
+var errNoQuorum = errors.New("the metadata cannot be changed: a majority of the metadata " +
+	"quorum is out of reach; it goes on by itself when it is back")
 
 // translate gives what etcd says a row of the catalogue. ctx is the one of the
 // request.
