@@ -96,6 +96,11 @@ func (p *Partition) AppendAsync(request AppendRequest, done func(Appended, error
 	if err != nil {
 		return err
 	}
+	return p.queueAsync(o, done)
+}
+
+// queueAsync queues an append that has its room in the queue.
+func (p *Partition) queueAsync(o *op, done func(Appended, error)) error {
 	o.done = func(o *op, err error) {
 		if err != nil {
 			done(Appended{}, err)
@@ -112,33 +117,48 @@ func (p *Partition) AppendAsync(request AppendRequest, done func(Appended, error
 
 // prepare checks a batch on the caller's core and waits for room in the queue.
 func (p *Partition) prepare(ctx context.Context, request AppendRequest) (*op, error) {
-	if err := p.usable(); err != nil {
-		return nil, err
-	}
-	if limit := p.store.cfg.batchMax(); len(request.Batch) > limit {
-		return nil, fault.MessageTooLarge.With("bytes", len(request.Batch), "limit", limit,
-			"setting", "the storage")
-	}
-	header, err := batch.Verify(request.Batch)
+	header, err := p.verify(request.Batch)
 	if err != nil {
-		return nil, fault.CorruptMessage.Wrap(err)
+		return nil, err
 	}
 	if int64(header.Count) != int64(header.LastOffsetDelta)+1 {
 		return nil, fault.CorruptMessage.Because("the batch has %d records and a last offset "+
 			"delta of %d, which must be one less", header.Count, header.LastOffsetDelta)
-	}
-	if header.ProducerID >= 0 {
-		if err := p.loadProducers(ctx); err != nil {
-			return nil, err
-		}
 	}
 	o := &op{
 		kind: opAppend, p: p, request: request, header: header,
 		batch: slices.Clone(request.Batch),
 	}
 	o.request.Batch = nil
-	if err := p.store.queue.acquire(ctx, o); err != nil {
-		return nil, fmt.Errorf("%w: waiting for the writer: %w", ErrWithdrawn, err)
+	return o, p.enter(ctx, o)
+}
+
+// verify checks that b is one whole batch that the store can take.
+func (p *Partition) verify(b []byte) (batch.Header, error) {
+	if err := p.usable(); err != nil {
+		return batch.Header{}, err
 	}
-	return o, nil
+	if limit := p.store.cfg.batchMax(); len(b) > limit {
+		return batch.Header{}, fault.MessageTooLarge.With("bytes", len(b), "limit", limit,
+			"setting", "the storage")
+	}
+	header, err := batch.Verify(b)
+	if err != nil {
+		return batch.Header{}, fault.CorruptMessage.Wrap(err)
+	}
+	return header, nil
+}
+
+// enter loads the producers if the batch of an append has one, and waits for
+// room in the queue.
+func (p *Partition) enter(ctx context.Context, o *op) error {
+	if o.header.ProducerID >= 0 {
+		if err := p.loadProducers(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.store.queue.acquire(ctx, o); err != nil {
+		return fmt.Errorf("%w: waiting for the writer: %w", ErrWithdrawn, err)
+	}
+	return nil
 }

@@ -27,6 +27,8 @@ type cleanPass struct {
 	to Offset // of the dirty part, which the pass ends with
 	c  cleaning
 
+	cuts int64 // of the partition when the pass began
+
 	keys    []write // of the piece
 	segment segment // that the piece is in
 	freed   int64   // bytes of the segment in the piece
@@ -67,12 +69,13 @@ func (s *Store) cleanPartition(ctx context.Context, p *Partition, tableBytes int
 	Compaction, error,
 ) {
 	now := s.clock.steady(s.now(), time.Now(), s.cfg.ClockJumpMax)
+	cuts := p.cuts.Load()
 	state, cfg := p.state.Load(), p.config.Load()
 	from, to := max(state.start, state.dirtyFrom), p.cleanable(state, cfg, now)
 	if err := p.loadProducers(ctx); err != nil {
 		return Compaction{}, err
 	}
-	pass := &cleanPass{s: s, p: p, to: max(from, to)}
+	pass := &cleanPass{s: s, p: p, to: max(from, to), cuts: cuts}
 	pass.c = cleaning{
 		keys: newKeyTable(tableBytes), txns: newTxns(), unended: map[int64]bool{},
 		nowMs: now, retainMs: cfg.DeleteRetentionMs,
@@ -183,6 +186,9 @@ func (c *cleanPass) piece(ctx context.Context, at Offset) (Offset, error) {
 		return 0, ctx.Err()
 	}
 	defer func() { <-c.s.sweeper.busy }()
+	if c.p.cuts.Load() != c.cuts { // what the pass knows of its keys is no longer so
+		return 0, fmt.Errorf("%s was truncated meanwhile", c.p.id)
+	}
 	state := c.p.state.Load()
 	if at = max(at, state.start); at >= c.to {
 		return c.to, nil

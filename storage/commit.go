@@ -88,10 +88,7 @@ func (s *Store) publish(g *group) {
 		if o.err != nil || o.kind != opAppend || o.result.Duplicate {
 			continue
 		}
-		s.tail.push(s.cfg.TailBytes, o.p, tailBatch{
-			base: Offset(o.header.BaseOffset), end: Offset(o.header.NextOffset()),
-			bytes: o.batch,
-		})
+		s.tail.push(s.cfg.TailBytes, o.p, o.batch)
 	}
 	for i, p := range g.touched {
 		if g.states[i] != nil {

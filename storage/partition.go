@@ -28,15 +28,20 @@ type Partition struct {
 	// topic's settings are not known, and retention keeps its hands off.
 	configured atomic.Bool
 
+	cuts atomic.Int64 // truncations and resets, counted while sweeper.busy is held
+
 	stable atomic.Int64 // compaction stays below; math.MaxInt64 until it is set
 
 	producers *producers    // the writer's, once loaded is set
 	loaded    atomic.Bool   // producers stand as the log has them
 	loading   chan struct{} // has a token for the goroutine that loads them
 
-	mu      sync.Mutex
-	changed chan struct{} // guarded by mu; nil while nobody waits
-	tail    []tailBatch   // guarded by mu; the newest batches, without a gap
+	mu             sync.Mutex
+	changed        chan struct{} // guarded by mu; nil while nobody waits
+	writtenChanged chan struct{} // likewise
+	tail           []tailBatch   // guarded by mu; the newest batches, also those not on disk yet
+
+	written atomic.Int64 // end of what has its offset
 
 	w writerState
 }
@@ -60,6 +65,7 @@ func newPartition(s *Store, id PartitionID, state *logState) *Partition {
 	p.stable.Store(math.MaxInt64)
 	p.state.Store(state)
 	p.w.state = state
+	p.written.Store(int64(state.end))
 	p.loaded.Store(state.end == 0)
 	return p
 }
@@ -112,8 +118,10 @@ func (p *Partition) EndOffsetForEpoch(epoch LeaderEpoch) (LeaderEpoch, Offset) {
 	return found, end
 }
 
-// Corrupt returns the first damage that a read has found in the partition since
-// Open, as CORRUPT, or nil. Other offsets go on being served.
+// Corrupt returns the first damage that a read or the scrubber has found in the
+// partition since Open or Reset, as KAFKA_STORAGE_CORRUPT, or nil. Other offsets
+// go on being served; a replica should stop, be emptied and filled again (rule
+// S6). Changed's channel is closed when damage is found.
 func (p *Partition) Corrupt() error {
 	if e := p.corrupt.Load(); e != nil {
 		return e
@@ -121,8 +129,8 @@ func (p *Partition) Corrupt() error {
 	return nil
 }
 
-// Changed returns a channel that is closed at the next advance of End, move of
-// Start, deletion of the partition, or end of the store. To wait without
+// Changed returns a channel that is closed at the next move of End or Start,
+// when damage is found, the partition is deleted, or the store ends. To wait without
 // missing one: take the channel, look, then wait.
 func (p *Partition) Changed() <-chan struct{} {
 	p.mu.Lock()
@@ -133,10 +141,16 @@ func (p *Partition) Changed() <-chan struct{} {
 	return p.changed
 }
 
-// wake closes the channel that waiters have.
+// wake closes the channels that waiters have.
 func (p *Partition) wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.wakeChanged()
+	p.wakeWritten()
+}
+
+// wakeChanged wakes who waits for what is durable; p.mu is held.
+func (p *Partition) wakeChanged() {
 	if p.changed != nil {
 		close(p.changed)
 		p.changed = nil
@@ -145,8 +159,13 @@ func (p *Partition) wake() {
 
 // publish makes a durable state visible.
 func (p *Partition) publish(state *logState) {
-	p.state.Store(state)
-	p.wake()
+	was := p.state.Swap(state)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wakeChanged()
+	if was.start != state.start {
+		p.wakeWritten()
+	}
 }
 
 // usable returns why the partition takes no requests, or nil.
@@ -167,6 +186,7 @@ func (p *Partition) damagedAt(at Offset, err error) error {
 	if p.corrupt.CompareAndSwap(nil, e) {
 		p.store.log.Error("stored records are damaged", "partition", p.id.String(),
 			"offset", int64(at), "error", err)
+		p.wake()
 	}
 	return e
 }

@@ -140,6 +140,57 @@ func (t *producers) apply(h *batch.Header, base Offset, nowMs int64) bool {
 	return true
 }
 
+// clone returns a copy that shares nothing.
+func (t *producers) clone() *producers {
+	c := newProducers(t.max, t.expirationMs)
+	for id, p := range t.byID {
+		q := *p
+		q.batches = slices.Clone(p.batches)
+		c.byID[id] = &q
+	}
+	return c
+}
+
+// complete reports whether all of some producers have as many batches as are
+// remembered.
+func (t *producers) complete(ids map[int64]bool) bool {
+	for id := range ids {
+		if p := t.byID[id]; p == nil || len(p.batches) < producerBatches {
+			return false
+		}
+	}
+	return true
+}
+
+// rollBack takes the table back to an earlier end of the log. Only some of the
+// producers have written since; recent is what the end of the log tells of
+// these. What it does not have of a producer lies below the log start, or is
+// still here.
+func (t *producers) rollBack(end Offset, ids map[int64]bool, recent *producers) {
+	for id := range ids {
+		p, r := t.byID[id], recent.byID[id]
+		if p == nil {
+			p = &producer{}
+		}
+		p.batches = slices.DeleteFunc(p.batches, func(b producedBatch) bool { return b.end > end })
+		if r == nil {
+			if len(p.batches) == 0 {
+				delete(t.byID, id)
+			}
+			continue
+		}
+		if p.epoch == r.epoch {
+			older := slices.DeleteFunc(p.batches, func(b producedBatch) bool {
+				return len(r.batches) > 0 && b.base >= r.batches[0].base
+			})
+			r.batches = append(older, r.batches...)
+		}
+		r.batches = r.batches[max(0, len(r.batches)-producerBatches):]
+		r.seenMs = p.seenMs
+		t.byID[id] = r
+	}
+}
+
 // makeRoom forgets the sixteenth of the producers that wrote longest ago, if
 // there are as many as allowed.
 func (t *producers) makeRoom() {

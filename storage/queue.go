@@ -23,6 +23,9 @@ const (
 	opForget
 	opSnapshot
 	opClock
+	opEpoch
+	opProducers
+	opCut
 	opCleanBegin
 	opClean
 	opCleanEnd
@@ -40,12 +43,18 @@ type op struct {
 	header  batch.Header
 	weight  int64 // of the queue's bound, 0 where nothing was acquired
 	result  Appended
+	replica bool // the batch comes from the leader, with its offset
+	gap     bool // and may begin past the end
 
-	before Offset  // trim: the new start; sweep: the new cleaned
+	before Offset  // trim: the new start; sweep: the new cleaned; epoch: the answer
 	swept  []write // sweep and forget: deletions; clean: also new batches
 	freed  int64   // sweep, clean: bytes of batches removed from the segment
 	inside Offset  // that begins here and stays
 	nowMs  int64   // retire and clock: the trusted clock
+
+	epoch LeaderEpoch // epoch: that begins
+	cut   *cut        // cut: the new state
+	table *producers  // producers: the answer
 
 	newest    *newest             // clean: of the segment, once it is known
 	producers map[int64]lastBatch // clean begin: the answer

@@ -20,6 +20,9 @@ type ReadRequest struct {
 	UpTo Offset
 	// MaxBytes bounds the batches together, but one always comes.
 	MaxBytes int
+	// Written ends the log at WrittenEnd instead of End: a leader's followers
+	// may have what it has not synced itself.
+	Written bool
 }
 
 // Chunk is a piece of a log.
@@ -45,20 +48,30 @@ func (p *Partition) Read(ctx context.Context, request ReadRequest) (Chunk, error
 	if err := p.usable(); err != nil {
 		return Chunk{}, err
 	}
+	end := Offset(0)
+	if request.Written { // before the state, which catches up with it
+		end = p.WrittenEnd()
+	}
 	state := p.state.Load()
-	if request.From < state.start || request.From > state.end {
+	end = max(end, state.end)
+	if request.From < state.start || request.From > end {
 		return Chunk{}, outOfRange(request.From, state)
 	}
 	upTo := request.UpTo
-	if upTo <= 0 || upTo > state.end {
-		upTo = state.end
+	if upTo <= 0 || upTo > end {
+		upTo = end
 	}
 	if request.From >= upTo {
 		return Chunk{NextOffset: request.From, LogStart: state.start, End: state.end}, nil
 	}
 	c, ok := p.readTail(request.From, upTo, request.MaxBytes)
 	if !ok {
+		// What was not durable above is so by now, if memory does not have it.
+		upTo = min(upTo, p.state.Load().end)
 		var err error
+		if c = (Chunk{NextOffset: request.From}); request.From >= upTo {
+			return c, nil // it was truncated
+		}
 		if c, err = p.readDisk(ctx, request.From, upTo, request.MaxBytes); err != nil {
 			return Chunk{}, err
 		}
@@ -94,8 +107,8 @@ func (p *Partition) readDisk(ctx context.Context, from, upTo Offset, maxBytes in
 	if err != nil && len(c.Batches) == 0 {
 		return Chunk{}, err
 	}
-	if err == nil && whole {
-		c.NextOffset = upTo // also where compaction has left nothing
+	if err == nil && whole { // also where compaction has left nothing
+		c.NextOffset = max(c.NextOffset, min(upTo, p.state.Load().end))
 	}
 	if ctx.Err() != nil {
 		return Chunk{}, fmt.Errorf("reading %s: %w", p.id, ctx.Err())
@@ -141,8 +154,14 @@ func (p *Partition) inspect(
 		if gone := p.usable(); gone != nil {
 			return gone
 		}
-		if state := p.state.Load(); at < state.start {
+		p.loading <- struct{}{} // a truncation that is under way ends first
+		<-p.loading
+		state := p.state.Load()
+		if at < state.start {
 			return outOfRange(at, state)
+		}
+		if upTo = min(upTo, state.end); at >= upTo {
+			return nil // it was truncated
 		}
 		if attempt > 0 {
 			return p.damagedAt(at, err)

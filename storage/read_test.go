@@ -27,7 +27,8 @@ func TestReadsFromMemoryAndDiskAgree(t *testing.T) {
 			for from := range Offset(30) {
 				for upTo := from; upTo <= 30; upTo++ {
 					for _, maxBytes := range []int{0, 1, 500, 1 << 20} {
-						checkRead(t, p, ReadRequest{from, upTo, maxBytes}, sizes)
+						r := ReadRequest{From: from, UpTo: upTo, MaxBytes: maxBytes}
+						checkRead(t, p, r, sizes)
 					}
 				}
 			}

@@ -79,6 +79,11 @@ type Store struct {
 	closeErr   error // set before closed is closed
 }
 
+// DirID returns the identity of the data directory, which it got when it was
+// made and keeps: another one under the same node is a replica that lost its
+// data (rule S5).
+func (s *Store) DirID() string { return s.meta.DirID }
+
 // Verdict returns what Open found out about the data. NEW and LOSSY stay until
 // Settle, over restarts.
 func (s *Store) Verdict() Verdict {
@@ -88,7 +93,8 @@ func (s *Store) Verdict() Verdict {
 }
 
 // Settle says that the verdict was taken note of by whom it concerns, so that
-// the next start judges afresh. Until then NEW and LOSSY are kept on disk.
+// the next start judges afresh: for a broker, when a registration that carried
+// it was admitted (rule S5). Until then NEW and LOSSY are kept on disk.
 func (s *Store) Settle() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

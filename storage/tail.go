@@ -9,26 +9,28 @@ type tailBatch struct {
 	bytes     []byte
 }
 
-// tail bounds the newest batches of all partitions together: the oldest go
-// first, whichever partition they are of. The committing goroutine owns it; the
-// batches themselves are in Partition.tail.
+// tail bounds the newest durable batches of all partitions together: the oldest
+// go first, whichever partition they are of. The committing goroutine owns it;
+// the batches themselves are in Partition.tail, before those that are not
+// durable yet.
 type tail struct {
-	order []*Partition // of each batch, oldest first, from head on
+	order []tailEntry // oldest first, from head on
 	head  int
 	bytes int64
 }
 
-// push adds a batch, which must follow the partition's last one, and removes
+// tailEntry is a batch that became durable. A truncation may have taken it out
+// of its partition's tail since.
+type tailEntry struct {
+	p     *Partition
+	bytes []byte
+}
+
+// push counts a batch of the partition's tail that became durable, and removes
 // what is over the limit.
-func (t *tail) push(limit int64, p *Partition, b tailBatch) {
-	if limit == 0 {
-		return
-	}
-	p.mu.Lock()
-	p.tail = append(p.tail, b)
-	p.mu.Unlock()
-	t.order = append(t.order, p)
-	t.bytes += int64(len(b.bytes))
+func (t *tail) push(limit int64, p *Partition, b []byte) {
+	t.order = append(t.order, tailEntry{p, b})
+	t.bytes += int64(len(b))
 	for t.bytes > limit {
 		t.pop()
 	}
@@ -36,18 +38,20 @@ func (t *tail) push(limit int64, p *Partition, b tailBatch) {
 
 // pop removes the oldest batch.
 func (t *tail) pop() {
-	p := t.order[t.head]
-	t.order[t.head] = nil
+	e := t.order[t.head]
+	t.order[t.head] = tailEntry{}
 	t.head++
 	if t.head > len(t.order)/2 {
 		t.order = t.order[:copy(t.order, t.order[t.head:])]
 		t.head = 0
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t.bytes -= int64(len(p.tail[0].bytes))
-	p.tail[0] = tailBatch{}
-	p.tail = p.tail[1:]
+	t.bytes -= int64(len(e.bytes))
+	e.p.mu.Lock()
+	defer e.p.mu.Unlock()
+	if tail := e.p.tail; len(tail) > 0 && &tail[0].bytes[0] == &e.bytes[0] {
+		tail[0] = tailBatch{}
+		e.p.tail = tail[1:]
+	}
 }
 
 // readTail returns batches from memory, if the one that holds from is there.

@@ -116,7 +116,9 @@ func (s *Store) admit(g *group, o *op) {
 	}
 	switch o.kind {
 	case opAppend:
-		if o.err = s.admitAppend(g, o); o.err == nil && o.request.Early {
+		if o.replica {
+			o.err = s.admitReplica(g, o)
+		} else if o.err = s.admitAppend(g, o); o.err == nil && o.request.Early {
 			s.answerEarly(g, o)
 		}
 	case opCreate:
@@ -135,6 +137,12 @@ func (s *Store) admit(g *group, o *op) {
 		s.admitSweep(g, o)
 	case opForget:
 		g.add(o.swept...)
+	case opEpoch:
+		o.err = s.admitEpoch(g, o)
+	case opProducers:
+		o.table = o.p.producers.clone()
+	case opCut:
+		o.err = s.admitCut(g, o)
 	case opCleanBegin:
 		s.admitCleanBegin(g, o)
 	case opClean:
@@ -218,15 +226,10 @@ func (s *Store) admitAppend(g *group, o *op) error {
 	}
 	epoch := o.request.LeaderEpoch
 	if epoch < state.epoch() {
-		return fault.NotLeaderOrFollower.Because("leader epoch %d is past, the log is at %d",
-			epoch, state.epoch())
+		return staleEpoch(epoch, state)
 	}
 	state = g.touch(p)
-	if epoch > state.epoch() {
-		state.epochs = append(slices.Clip(state.epochs),
-			epochStart{epoch, state.end})
-		g.add(write{partitionKey(keyEpochs, p.id), encodeEpochs(state.epochs)})
-	}
+	g.beginEpoch(p, state, epoch, state.end)
 	if o.request.AppendTime {
 		batch.SetAppendTime(o.batch, now)
 		h.MaxTimestamp = now
@@ -272,6 +275,7 @@ func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64
 	state.end = Offset(h.NextOffset())
 	g.batchBytes += len(o.batch)
 	g.add(write{offsetKey(keyBatch, p.id, base), o.batch})
+	p.write(h, o.batch)
 
 	if h.ProducerID < 0 {
 		return
