@@ -88,6 +88,10 @@ ROUNDS ?= 5
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS)
 
+.PHONY: bench-http
+bench-http: build ## Measure the HTTP surfaces, at the handler and over loopback.
+	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -http
+
 $(BUF):
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent @bufbuild/buf@$(BUF_VERSION)
 

@@ -8,16 +8,17 @@ import (
 // Limits bounds what callers can use up.
 type Limits struct {
 	// ConnectionCountMax is how many connections a listener holds at once; more
-	// wait to be accepted. At least 1.
+	// wait to be accepted: http.max.connections. At least 1.
 	ConnectionCountMax int
 	// ConnectionPerAddressCountMax is how many of them one address may have;
-	// more are closed. Loopback addresses, where proxies are, have no such
-	// limit. At least 1.
+	// more are closed: http.max.connections.per.address. Loopback addresses,
+	// where proxies are, have no such limit. At least 1.
 	ConnectionPerAddressCountMax int
-	// RequestCountMax is how many requests are worked on at once; more get 429.
-	// At least 1.
+	// RequestCountMax is how many requests are worked on at once, live streams
+	// not counted; more get 429. At least 1.
 	RequestCountMax int64
-	// StreamCountMax is how many of them may be live streams. At least 1.
+	// StreamCountMax is how many live streams go on at once; more get 429:
+	// http.max.streams. At least 1.
 	StreamCountMax int64
 	// BodyBytesMax is the largest body of a request, before and after
 	// decompression: http.max.request.bytes. At least 1 KiB.
@@ -49,7 +50,7 @@ func DefaultLimits() Limits {
 		ConnectionCountMax:           4096,
 		ConnectionPerAddressCountMax: 256,
 		RequestCountMax:              2048,
-		StreamCountMax:               1024,
+		StreamCountMax:               2048,
 		BodyBytesMax:                 16 << 20,
 		BodyInFlightBytesMax:         256 << 20,
 		HeaderBytesMax:               16 << 10,

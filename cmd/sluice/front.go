@@ -40,6 +40,9 @@ func startFront(
 ) (*front, error) {
 	limits := gateway.DefaultLimits()
 	static := setting.ResolveBroker(setting.Layers{Static: cfg.settings})
+	limits.ConnectionCountMax = static.HTTPConnectionCountMax
+	limits.ConnectionPerAddressCountMax = static.HTTPPerAddressCountMax
+	limits.StreamCountMax = static.HTTPStreamCountMax
 	limits.BodyBytesMax = static.HTTPRequestBytesMax
 	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
 	metrics := promhttp.HandlerFor(prometheus.GathererFunc(broker.gather),

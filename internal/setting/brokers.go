@@ -177,9 +177,21 @@ var brokerLimits = []Setting{
 		Unit: UnitMillis,
 		Doc:  "The longest that a fetch may wait for records; longer waits are cut to it.",
 	}, {
+		Name: "http.max.connections", Type: Int, Default: "4096", Min: 1, Max: 1_000_000,
+		Doc: "How many connections the HTTP port holds at once; more wait to be accepted.",
+	}, {
+		Name: "http.max.connections.per.address", Type: Int, Default: "256", Min: 1,
+		Max: 1_000_000,
+		Doc: "How many of them one address may have; more are closed. Loopback addresses, " +
+			"where proxies are, have no such limit.",
+	}, {
 		Name: "http.max.request.bytes", Type: Int, Default: "16777216", Min: 1024, Max: anyInt,
 		Unit: UnitBytes,
 		Doc:  "The largest body of an HTTP request, before and after gzip is undone.",
+	}, {
+		Name: "http.max.streams", Type: Int, Default: "2048", Min: 1, Max: 1_000_000,
+		Doc: "How many live streams (server-sent events, lines, WebSockets) a node serves at " +
+			"once; more are refused with THROTTLING_QUOTA_EXCEEDED.",
 	}, {
 		Name: "max.partitions", Type: Int, Default: "10000", Min: 1, Max: 1_000_000,
 		Dynamic: true,

@@ -91,7 +91,10 @@ type Broker struct {
 	FetchBytesMax               int32
 	FetchRecordCountMax         int
 	FetchWaitMax                time.Duration
+	HTTPConnectionCountMax      int
+	HTTPPerAddressCountMax      int
 	HTTPRequestBytesMax         int64
+	HTTPStreamCountMax          int64
 	GRPCRequestBytesMax         int
 	MessageDecompressedBytesMax int
 	PartitionCountMax           int32
@@ -136,7 +139,10 @@ func brokerOf(r resolver) Broker {
 		FetchBytesMax:               int32(r.number("fetch.max.bytes")),
 		FetchRecordCountMax:         int(r.number("fetch.max.records")),
 		FetchWaitMax:                r.duration("fetch.max.wait.ms"),
+		HTTPConnectionCountMax:      int(r.number("http.max.connections")),
+		HTTPPerAddressCountMax:      int(r.number("http.max.connections.per.address")),
 		HTTPRequestBytesMax:         r.number("http.max.request.bytes"),
+		HTTPStreamCountMax:          r.number("http.max.streams"),
 		GRPCRequestBytesMax:         int(r.number("socket.request.max.bytes")),
 		MessageDecompressedBytesMax: int(r.number("message.max.decompressed.bytes")),
 		PartitionCountMax:           int32(r.number("max.partitions")),

@@ -7,6 +7,9 @@
 // bytes, 1 KiB and 10 KiB through the Go gRPC client and through HTTP, and
 // prints the table of docs/benchmarks.md: medians over the rounds with the
 // lowest and highest, and the ratio to the file of the same round.
+//
+// With -http it measures the HTTP surfaces: requests of a raw client, the node's
+// processor time and allocations for each, and the fan-out of a live stream.
 package main
 
 import (
@@ -32,9 +35,16 @@ var sizes = []struct{ recordBytes, count int }{
 func main() {
 	binary := flag.String("bin", "bin/sluice", "the sluice `binary`")
 	rounds := flag.Int("rounds", 5, "`number` of rounds")
+	surfaces := flag.Bool("http", false, "measure the HTTP surfaces instead")
+	listeners := flag.Int("listeners", 1000, "`number` of listeners of the fan-out, with -http")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := bench(ctx, *binary, *rounds)
+	var err error
+	if *surfaces {
+		err = benchHTTP(ctx, *binary, *rounds, *listeners)
+	} else {
+		err = bench(ctx, *binary, *rounds)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -25,10 +25,12 @@ type node struct {
 }
 
 // startNode starts a node on free ports and returns when it is ready.
-func startNode(ctx context.Context, binary, dir string) (*node, error) {
+func startNode(ctx context.Context, binary, dir string, flags ...string) (*node, error) {
 	n := &node{binary: binary}
-	n.process = exec.CommandContext(ctx, binary, "serve", "--data-dir", dir,
-		"--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-level", "warn")
+	n.process = exec.CommandContext(ctx, binary, append([]string{
+		"serve", "--data-dir", dir, "--grpc-listen", "127.0.0.1:0", "--http-listen",
+		"127.0.0.1:0", "--registry-listen", "127.0.0.1:0", "--log-level", "warn",
+	}, flags...)...)
 	n.process.Stderr = os.Stderr
 	out, err := n.process.StdoutPipe()
 	if err != nil {

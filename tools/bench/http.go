@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// httpTopic is the topic of the HTTP suite, of one partition.
+const (
+	httpTopic       = "bench-http"
+	httpRecordBytes = 1 << 10
+	httpBatch       = 100
+)
+
+// load is one row of the HTTP suite: requests sent by some connections at once.
+type load struct {
+	name        string
+	connections int
+	requests    int // of all connections together
+	records     int // in a request, or about as many in its answer
+	request     func(i int) []byte
+}
+
+// measured is what one round of a load came to.
+type measured struct {
+	perSecond             float64 // records
+	p50, p99              time.Duration
+	cpuMicros, allocs, kB float64 // of the node, a request
+}
+
+// benchHTTP measures the HTTP surfaces over loopback and prints a table.
+func benchHTTP(ctx context.Context, binary string, rounds, listeners int) error {
+	if err := benchHandlers(ctx, rounds); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sluice-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	n, err := startNode(ctx, binary, filepath.Join(dir, "node"),
+		"--set", "http.max.streams="+strconv.Itoa(listeners+16),
+		"--set", "http.max.connections="+strconv.Itoa(listeners+1024))
+	if err != nil {
+		return err
+	}
+	defer n.stop()
+	if err := n.createTopic(ctx, httpTopic); err != nil {
+		return err
+	}
+	loads := httpLoads()
+	results := make([][]measured, len(loads))
+	for round := range rounds {
+		for i, l := range loads {
+			fmt.Fprintf(os.Stderr, "\rround %d of %d, %-40s", round+1, rounds, l.name)
+			m, err := n.run(l)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+			results[i] = append(results[i], m)
+		}
+	}
+	fmt.Fprint(os.Stderr, "\r"+strings.Repeat(" ", 70)+"\r")
+	fmt.Fprint(os.Stdout, "| over loopback | connections | records/s, median (lowest to highest) "+
+		"| p50 | p99 | CPU a request | allocations | kB allocated |\n|---|---|---|---|---|---|---|---|\n")
+	for i, l := range loads {
+		l.print(results[i])
+	}
+	return n.benchFanOut(ctx, rounds, listeners)
+}
+
+func httpLoads() []load {
+	value := make([]byte, httpRecordBytes)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range value {
+		value[i] = byte(random.Uint32())
+	}
+	record := `{"value":"` + base64.StdEncoding.EncodeToString(value) + `"}`
+	body := func(count int) []byte {
+		return []byte(`{"records":[` + strings.Repeat(record+",", count-1) + record + `]}`)
+	}
+	const binaryV2, plain = "application/vnd.kafka.binary.v2+json", "application/json"
+	fixed := func(text []byte) func(int) []byte { return func(int) []byte { return text } }
+	return []load{
+		{"produce v1, batches of 100", 8, 600, httpBatch, fixed(prepare("POST",
+			"/v1/topics/"+httpTopic+"/records", plain, body(httpBatch)))},
+		{"produce v2, batches of 100", 8, 600, httpBatch, fixed(prepare("POST",
+			"/topics/"+httpTopic, binaryV2, body(httpBatch)))},
+		{"produce v1, one record", 64, 20_000, 1, fixed(prepare("POST",
+			"/v1/topics/"+httpTopic+"/records", plain, body(1)))},
+		{"produce v2, one record", 64, 20_000, 1, fixed(prepare("POST",
+			"/topics/"+httpTopic, binaryV2, body(1)))},
+		{"fetch v1, 100 records", 8, 1500, httpBatch, func(i int) []byte {
+			return prepare("GET", fmt.Sprintf("/v1/topics/%s/partitions/0/records"+
+				"?offset=%d&max_records=100", httpTopic, i*httpBatch%50_000), "", nil)
+		}},
+		{"fetch v1, 1 MiB", 4, 200, 1 << 10, func(i int) []byte {
+			return prepare("GET", fmt.Sprintf("/v1/topics/%s/partitions/0/records"+
+				"?offset=%d&max_bytes=1048576", httpTopic, i<<10%50_000), "", nil)
+		}},
+	}
+}
+
+// run sends the requests of a load and measures them.
+func (n *node) run(l load) (m measured, err error) {
+	before, err := n.usage()
+	if err != nil {
+		return m, err
+	}
+	var next atomic.Int64
+	times := make([][]time.Duration, l.connections)
+	errs := make([]error, l.connections)
+	var workers sync.WaitGroup
+	begin := time.Now()
+	for w := range l.connections {
+		workers.Go(func() {
+			c, err := dial(n.http)
+			if err != nil {
+				errs[w] = err
+				return
+			}
+			defer c.close()
+			for i := next.Add(1) - 1; i < int64(l.requests); i = next.Add(1) - 1 {
+				sent := time.Now()
+				if err := c.do(l.request(int(i))); err != nil {
+					errs[w] = err
+					return
+				}
+				times[w] = append(times[w], time.Since(sent))
+			}
+		})
+	}
+	workers.Wait()
+	took := time.Since(begin)
+	for _, err := range errs {
+		if err != nil {
+			return m, err
+		}
+	}
+	after, err := n.usage()
+	all := slices.Concat(times...)
+	slices.Sort(all)
+	count := float64(l.requests)
+	return measured{
+		perSecond: count * float64(l.records) / took.Seconds(),
+		p50:       all[len(all)/2], p99: all[len(all)*99/100],
+		cpuMicros: (after.cpuSeconds - before.cpuSeconds) * 1e6 / count,
+		allocs:    (after.allocations - before.allocations) / count,
+		kB:        (after.bytes - before.bytes) / count / 1e3,
+	}, err
+}
+
+// print writes the row of a load: medians, and the range of the rates.
+func (l load) print(rounds []measured) {
+	pick := func(of func(measured) float64) (low, middle, high float64) {
+		values := make([]float64, len(rounds))
+		for i, m := range rounds {
+			values[i] = of(m)
+		}
+		slices.Sort(values)
+		return values[0], values[len(values)/2], values[len(values)-1]
+	}
+	low, middle, high := pick(func(m measured) float64 { return m.perSecond })
+	_, p50, _ := pick(func(m measured) float64 { return m.p50.Seconds() * 1e3 })
+	_, p99, _ := pick(func(m measured) float64 { return m.p99.Seconds() * 1e3 })
+	_, cpu, _ := pick(func(m measured) float64 { return m.cpuMicros })
+	_, allocs, _ := pick(func(m measured) float64 { return m.allocs })
+	_, kB, _ := pick(func(m measured) float64 { return m.kB })
+	fmt.Fprintf(os.Stdout, "| %s | %d | %.0f (%.0f to %.0f) | %.1f ms | %.1f ms | %.0f µs | "+
+		"%.0f | %.0f |\n", l.name, l.connections, middle, low, high, p50, p99, cpu, allocs, kB)
+}
