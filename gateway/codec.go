@@ -17,9 +17,9 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
-// codec is the JSON of /v1. Requests to produce and answers to produce and
-// fetch, which carry records, are read and written by code of their own; all
-// other messages by protojson, after a strict reading.
+// codec is the JSON of /v1: protojson, after a strict reading. Answers to fetch
+// are written by code of their own; the paths that most records take have
+// handlers of their own, see produce.go and fetch.go.
 type codec struct {
 	runtime.JSONPb
 }
@@ -35,11 +35,8 @@ func (c *codec) ContentType(any) string { return typeJSON }
 
 // Marshal implements runtime.Marshaler.
 func (c *codec) Marshal(v any) ([]byte, error) {
-	switch message := v.(type) {
-	case *sluicev1.FetchResponse:
+	if message, ok := v.(*sluicev1.FetchResponse); ok {
 		return appendFetchResponse(nil, message), nil
-	case *sluicev1.ProduceResponse:
-		return appendProduceResponse(nil, message), nil
 	}
 	text, err := c.JSONPb.Marshal(v)
 	if err != nil {
@@ -81,12 +78,6 @@ func (c *codec) decode(b *body, v any) error {
 	message, ok := v.(proto.Message)
 	if !ok {
 		return errors.New("gateway: not a message")
-	}
-	if request, ok := v.(*sluicev1.ProduceRequest); ok {
-		if err := decodeProduce(text, request); err != nil {
-			return asFault(err)
-		}
-		return b.path.agrees(request.ProtoReflect())
 	}
 	if err := jsonscan.Valid(text); err != nil {
 		return asFault(err)

@@ -145,11 +145,11 @@ var produceFields = fieldsOf("records", "record_batch/recordBatch", "partition",
 	"compression", "producer_id/producerId", "producer_epoch/producerEpoch",
 	"base_sequence/baseSequence", "expected_offset/expectedOffset", "timeout", "topic")
 
-// decodeProduce reads the body of POST /v1/topics/{topic}/records. The message
-// shares nothing with the text.
-func decodeProduce(text []byte, m *sluicev1.ProduceRequest) error {
+// decodeProduce reads the body of POST /v1/topics/{topic}/records with a reader
+// of records. The message shares nothing with the text.
+func decodeProduce(text []byte, m *sluicev1.ProduceRequest, records *recordReader) error {
 	s := jsonscan.New(text)
-	records := newRecordReader(s, len(text), &nativeRecords)
+	records.reset(s, len(text), &nativeRecords)
 	err := produceFields.read(s, func(field uint) (err error) {
 		switch field {
 		case 0:
@@ -201,16 +201,46 @@ var nativeRecords = recordShape{
 }
 
 // recordReader reads records. What is base64 of them shares one array, which is
-// large enough for all that the text can hold.
+// large enough for all that the text can hold. A reader may be used again for
+// another request, and with it the memory of its records, once nobody holds on
+// to these.
 type recordReader struct {
 	s     *jsonscan.Scanner
 	shape *recordShape
 	bytes []byte
-	slab  []sluicev1.ProduceRecord
+	pool  []*sluicev1.ProduceRecord // the first of them make the list
+	used  int
 }
 
 func newRecordReader(s *jsonscan.Scanner, textBytes int, shape *recordShape) *recordReader {
-	return &recordReader{s: s, shape: shape, bytes: make([]byte, 0, textBytes/4*3+3)}
+	d := &recordReader{}
+	d.reset(s, textBytes, shape)
+	return d
+}
+
+// reset makes the reader that of another text. What it returned before is void.
+func (d *recordReader) reset(s *jsonscan.Scanner, textBytes int, shape *recordShape) {
+	d.s, d.shape = s, shape
+	for _, record := range d.pool[:d.used] {
+		record.Reset()
+	}
+	d.used = 0
+	if need := textBytes/4*3 + 3; cap(d.bytes) < need {
+		d.bytes = make([]byte, 0, need)
+	}
+	d.bytes = d.bytes[:0]
+}
+
+// next returns the message of the record that follows.
+func (d *recordReader) next() *sluicev1.ProduceRecord {
+	if d.used == len(d.pool) {
+		slab := make([]sluicev1.ProduceRecord, min(max(d.used, 8), 256))
+		for i := range slab {
+			d.pool = append(d.pool, &slab[i])
+		}
+	}
+	d.used++
+	return d.pool[d.used-1]
 }
 
 // list reads an array of records.
@@ -218,25 +248,19 @@ func (d *recordReader) list() ([]*sluicev1.ProduceRecord, error) {
 	if err := d.s.EnterArray(); err != nil {
 		return nil, err
 	}
-	records := make([]*sluicev1.ProduceRecord, 0, 8)
 	for {
 		more, err := d.s.Element()
 		if !more || err != nil {
-			return records, err
+			return d.pool[:d.used:d.used], err
 		}
-		if len(records) == recordCountMax {
+		if d.used == recordCountMax {
 			return nil, fault.RequestTooLarge.With("limit", recordCountMax, "setting",
 				"records of one request")
 		}
-		if len(d.slab) == 0 {
-			d.slab = make([]sluicev1.ProduceRecord, min(max(len(records), 8), 256))
+		at := d.used
+		if err := d.record(d.next()); err != nil {
+			return nil, within("["+strconv.Itoa(at)+"]", err)
 		}
-		record := &d.slab[0]
-		d.slab = d.slab[1:]
-		if err := d.record(record); err != nil {
-			return nil, within("["+strconv.Itoa(len(records))+"]", err)
-		}
-		records = append(records, record)
 	}
 }
 

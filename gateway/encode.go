@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sluicelog/sluice/internal/jsonscan"
+
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
@@ -125,7 +127,7 @@ func appendBytes(dst, value []byte) []byte {
 		return append(dst, "null"...)
 	}
 	dst = append(dst, '"')
-	dst = base64.StdEncoding.AppendEncode(dst, value)
+	dst = jsonscan.EncodeBase64(dst, value)
 	return append(dst, '"')
 }
 
@@ -135,14 +137,42 @@ func appendTime(dst []byte, stamp *timestamppb.Timestamp) []byte {
 	if stamp == nil {
 		return append(dst, "null"...)
 	}
+	return appendMillis(dst, stamp.GetSeconds(), int(stamp.GetNanos())/int(time.Millisecond))
+}
+
+// appendMillis writes a time of whole milliseconds, which it leaves out where
+// they are 0.
+func appendMillis(dst []byte, seconds int64, millis int) []byte {
 	dst = append(dst, '"')
-	at := time.Unix(stamp.GetSeconds(), int64(stamp.GetNanos())).UTC()
-	if stamp.GetNanos() == 0 {
-		dst = at.AppendFormat(dst, "2006-01-02T15:04:05Z")
+	year, month, day := time.Unix(seconds, 0).UTC().Date()
+	if year > 9999 { // of a batch that a client encoded itself
+		dst = strconv.AppendInt(dst, int64(year), 10)
 	} else {
-		dst = at.AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+		dst = appendDigits(dst, year, 4)
 	}
-	return append(dst, '"')
+	dst = appendDigits(append(dst, '-'), int(month), 2)
+	dst = appendDigits(append(dst, '-'), day, 2)
+	ofDay := int(((seconds % 86400) + 86400) % 86400)
+	dst = appendDigits(append(dst, 'T'), ofDay/3600, 2)
+	dst = appendDigits(append(dst, ':'), ofDay/60%60, 2)
+	dst = appendDigits(append(dst, ':'), ofDay%60, 2)
+	if millis != 0 {
+		dst = appendDigits(append(dst, '.'), millis, 3)
+	}
+	return append(dst, 'Z', '"')
+}
+
+// appendDigits writes a number of at most the given number of digits, with
+// leading zeros.
+func appendDigits(dst []byte, value, digits int) []byte {
+	for range digits {
+		dst = append(dst, '0')
+	}
+	for at := len(dst) - 1; value > 0 && at >= len(dst)-digits; at-- {
+		dst[at] = byte('0' + value%10)
+		value /= 10
+	}
+	return dst
 }
 
 const hexDigits = "0123456789abcdef"

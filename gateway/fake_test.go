@@ -13,9 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/inproc"
 
@@ -126,6 +128,9 @@ func (b *broker) Produce(
 ) (*sluicev1.ProduceResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.keepNothing { // the gateway uses the request's memory again
+		request, _ = proto.Clone(request).(*sluicev1.ProduceRequest)
+	}
 	b.request = request
 	if len(request.GetRecords()) == 0 {
 		return nil, fault.InvalidRequest.With().At("records", "at least one")
@@ -185,9 +190,7 @@ func (b *broker) Fetch(
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return &sluicev1.FetchResponse{
-				Records: log[request.GetOffset():], HighWatermark: end, NextOffset: end,
-			}, nil
+			return fetched(log[request.GetOffset():], end, request.GetFormat())
 		}
 		select {
 		case b.fetching <- struct{}{}:
@@ -198,6 +201,36 @@ func (b *broker) Fetch(
 		case <-deadline.Done():
 		}
 	}
+}
+
+// fetched is the answer to a fetch.
+func fetched(
+	records []*sluicev1.Record, end int64, format sluicev1.RecordFormat,
+) (*sluicev1.FetchResponse, error) {
+	answer := &sluicev1.FetchResponse{HighWatermark: end, NextOffset: end}
+	if format != sluicev1.RecordFormat_RECORD_FORMAT_BATCHES {
+		answer.Records = records
+		return answer, nil
+	}
+	if len(records) == 0 {
+		return answer, nil
+	}
+	var stored []batch.Record
+	for _, from := range records {
+		record := batch.Record{
+			Timestamp: from.GetTimestamp().AsTime().UnixMilli(), Key: from.Key, Value: from.Value,
+		}
+		for _, h := range from.GetHeaders() {
+			record.Headers = append(record.Headers,
+				batch.RecordHeader{Key: h.GetName(), Value: h.Value})
+		}
+		stored = append(stored, record)
+	}
+	options := batch.DefaultEncodeOptions()
+	options.BaseOffset = records[0].GetOffset()
+	var err error
+	answer.RecordBatches, err = batch.Encode(nil, stored, options)
+	return answer, err
 }
 
 func (b *broker) FetchStream(

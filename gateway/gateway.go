@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -159,6 +160,7 @@ type call struct {
 	id    string
 	head  bool
 	media string // the negotiated media type of the answer
+	query url.Values
 }
 
 type callKey struct{}

@@ -118,6 +118,14 @@ func (g *Gateway) addMethod(mux *runtime.ServeMux, method protoreflect.MethodDes
 				mux.ServeHTTP(w, r)
 			},
 		}
+		switch method.FullName() {
+		case "sluice.v1.LogService.Produce":
+			added.handle = g.produceNative
+		case "sluice.v1.LogService.Fetch":
+			added.handle = func(w *response, r *http.Request, p params) {
+				g.fetchNative(w, r, p, mux)
+			}
+		}
 		added.method, added.pattern = verbAndPath(binding)
 		if binding.GetBody() != "" {
 			added.consumes = []string{typeJSON}
@@ -146,8 +154,11 @@ func verbAndPath(rule *annotations.HttpRule) (method, path string) {
 // checkInput refuses what the generated code would let pass: unknown and
 // repeated names in the query, numbers that are no plain decimals, text that is
 // not UTF-8.
-func (r *route) checkInput(u *url.URL, p params) error {
-	query, err := url.ParseQuery(u.RawQuery)
+func (r *route) checkInput(request *http.Request, p params) error {
+	if request.URL.RawQuery == "" && r.input == nil {
+		return nil
+	}
+	query, err := url.ParseQuery(request.URL.RawQuery)
 	if err != nil {
 		return fault.InvalidRequest.Because("the query is not percent-encoded: %s", err)
 	}
@@ -156,6 +167,7 @@ func (r *route) checkInput(u *url.URL, p params) error {
 			return fault.InvalidRequest.Because("the query is not UTF-8")
 		}
 	}
+	callOf(request).query = query
 	if r.input == nil {
 		return nil
 	}

@@ -100,7 +100,7 @@ func (g *Gateway) call(w *response, r *http.Request, found *route, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	if err := found.checkInput(r.URL, p); err != nil {
+	if err := found.checkInput(r, p); err != nil {
 		g.fail(w, r, err)
 		return
 	}

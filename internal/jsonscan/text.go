@@ -1,9 +1,6 @@
 package jsonscan
 
 import (
-	"bytes"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -122,87 +119,6 @@ func (s *Scanner) hex(at int) (r rune, ok bool) {
 		}
 	}
 	return r, true
-}
-
-// Base64 reads a string of base64 and appends the bytes to dst. See
-// AppendBase64 for what is accepted.
-func (s *Scanner) Base64(dst []byte) ([]byte, error) {
-	if err := s.want(String); err != nil {
-		return dst, err
-	}
-	// Base64 needs no escape, but some writers escape the slash. Whatever else
-	// may not stand in a string is not base64 either.
-	start := s.pos + 1
-	length := bytes.IndexByte(s.src[start:], '"')
-	if length >= 0 && bytes.IndexByte(s.src[start:start+length], '\\') < 0 {
-		s.pos = start + length + 1
-		return AppendBase64(dst, s.src[start:start+length])
-	}
-	text, err := s.Text()
-	if err != nil {
-		return dst, err
-	}
-	return AppendBase64(dst, text)
-}
-
-var (
-	standard = base64.RawStdEncoding.Strict()
-	urlSafe  = base64.RawURLEncoding.Strict()
-)
-
-// AppendBase64 appends the bytes that text stands for to dst. It takes the
-// standard and the URL-safe alphabet (RFC 4648, sections 4 and 5) with or
-// without padding, and refuses a mixture of the two, white space, anything
-// else, and bits after the last byte that are not zero.
-func AppendBase64(dst, text []byte) ([]byte, error) {
-	bare := text
-	for len(bare) > 0 && len(text)-len(bare) < 2 && bare[len(bare)-1] == '=' {
-		bare = bare[:len(bare)-1]
-	}
-	if len(bare) != len(text) && len(text)%4 != 0 {
-		return dst, errors.New("not base64: wrong padding; leave it out, or fill up to a " +
-			"multiple of 4 characters")
-	}
-	if bytes.IndexByte(bare, '\n') >= 0 || bytes.IndexByte(bare, '\r') >= 0 {
-		return dst, errors.New("not base64: a line break")
-	}
-	encoding := standard
-	if bytes.IndexByte(bare, '-') >= 0 || bytes.IndexByte(bare, '_') >= 0 {
-		encoding = urlSafe
-	}
-	size := encoding.DecodedLen(len(bare))
-	grown := slices.Grow(dst, size)[:len(dst)+size]
-	if _, err := encoding.Decode(grown[len(dst):], bare); err != nil {
-		return dst, explain(err, bare, encoding == urlSafe)
-	}
-	return grown, nil
-}
-
-// explain says why text is not base64.
-func explain(err error, text []byte, url bool) error {
-	var corrupt base64.CorruptInputError
-	if !errors.As(err, &corrupt) || int(corrupt) >= len(text) {
-		return errors.New("not base64: it ends within a byte")
-	}
-	at := int(corrupt)
-	c := rune(text[at])
-	switch {
-	case url && (c == '+' || c == '/'):
-		return fmt.Errorf("not base64: %q at character %d is of the standard alphabet and "+
-			"others are of the URL-safe one", c, at)
-	case len(text)%4 == 1 && (strings.ContainsRune("+/-_", c) || alphanumeric(c)):
-		return errors.New("not base64: it ends within a byte")
-	case strings.ContainsRune("+/-_", c) || alphanumeric(c):
-		return fmt.Errorf("not base64: bits are left over after the last byte (character %d)",
-			at)
-	case c >= utf8.RuneSelf:
-		return fmt.Errorf("not base64: byte 0x%02x at character %d", c, at)
-	}
-	return fmt.Errorf("not base64: %q at character %d", c, at)
-}
-
-func alphanumeric(c rune) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // Number reads a number and returns its text, which aliases the source.

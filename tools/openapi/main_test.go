@@ -50,7 +50,7 @@ func TestEveryHTTPRuleIsInTheDocument(t *testing.T) {
 			field := b.method.Input().Fields().Get(i)
 			name := string(field.Name())
 			inPath := strings.Contains(b.path, "{"+name+"}")
-			if inChoice(field) && !inPath {
+			if excluded(field, b) && !inPath {
 				continue
 			}
 			_, inBody := properties[name]

@@ -190,7 +190,7 @@ func correctParameters(o object, b binding, examples object) error {
 		if field == nil {
 			return fmt.Errorf("the request has no field %s", name)
 		}
-		if parameter["in"] == "query" && inChoice(field) {
+		if parameter["in"] == "query" && excluded(field, b) {
 			continue
 		}
 		parameter["name"] = string(field.Name())
@@ -221,16 +221,33 @@ func dropFields(schema object, b binding) {
 	properties := objectAt(schema, "properties")
 	for i := range b.method.Input().Fields().Len() {
 		field := b.method.Input().Fields().Get(i)
-		if inChoice(field) || strings.Contains(b.path, "{"+string(field.Name())+"}") {
+		if excluded(field, b) || b.names(field) {
 			delete(properties, string(field.Name()))
 		}
 	}
 }
 
-// inChoice reports whether a field is one of several of which one may be set.
-func inChoice(field protoreflect.FieldDescriptor) bool {
+// names reports whether the path has a field.
+func (b *binding) names(field protoreflect.FieldDescriptor) bool {
+	return strings.Contains(b.path, "{"+string(field.Name())+"}")
+}
+
+// excluded reports whether a field is one of several of which one may be set,
+// and the path says which.
+func excluded(field protoreflect.FieldDescriptor, b binding) bool {
 	choice := field.ContainingOneof()
-	return choice != nil && !choice.IsSynthetic()
+	if choice == nil || choice.IsSynthetic() {
+		return false
+	}
+	if strings.Contains(b.path, "/configs") {
+		return true // a path for each kind of resource
+	}
+	for i := range choice.Fields().Len() {
+		if b.names(choice.Fields().Get(i)) {
+			return true
+		}
+	}
+	return false
 }
 
 // unwrap joins the lines of a comment into paragraphs; items of lists keep
