@@ -42,8 +42,8 @@ func (n *node) benchFanOut(ctx context.Context, rounds, listeners int) error {
 		}
 		conns[i] = c
 	}
-	fmt.Fprint(os.Stdout, "\n| live, one topic | listeners | p50 | p99, median (lowest to highest) "+
-		"| CPU a record and listener |\n|---|---|---|---|---|\n")
+	fmt.Fprint(os.Stdout, "\n| live, one topic | listeners | p50 | p99, median (lowest to "+
+		"highest) | CPU a record and listener |\n|---|---|---|---|---|\n")
 	var p50s, p99s []time.Duration
 	var cpu []float64
 	for range rounds {

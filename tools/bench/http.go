@@ -71,8 +71,9 @@ func benchHTTP(ctx context.Context, binary string, rounds, listeners int) error 
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r"+strings.Repeat(" ", 70)+"\r")
-	fmt.Fprint(os.Stdout, "| over loopback | connections | records/s, median (lowest to highest) "+
-		"| p50 | p99 | CPU a request | allocations | kB allocated |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprint(os.Stdout, "| over loopback | connections | records/s, median (lowest to "+
+		"highest) | p50 | p99 | CPU a request | allocations | kB allocated |\n"+
+		"|---|---|---|---|---|---|---|---|\n")
 	for i, l := range loads {
 		l.print(results[i])
 	}
