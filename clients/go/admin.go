@@ -57,7 +57,7 @@ func (c *Client) Topic(ctx context.Context, name string) (*sluicev1.Topic, error
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
 	_, err := call(ctx, "deleting topic "+name, c.topics.DeleteTopic,
 		&sluicev1.DeleteTopicRequest{Topic: name})
-	c.partitions.forget(name)
+	c.meta.forget(name)
 	return err
 }
 
@@ -69,7 +69,7 @@ func (c *Client) AddPartitions(
 ) (*sluicev1.Topic, error) {
 	answer, err := call(ctx, "adding partitions to topic "+topic, c.topics.AddPartitions,
 		&sluicev1.AddPartitionsRequest{Topic: topic, PartitionCount: total})
-	c.partitions.forget(topic)
+	c.meta.forget(topic)
 	return answer.GetTopic(), err
 }
 

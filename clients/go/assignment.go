@@ -78,7 +78,7 @@ func (s *partitionState) last(stopAtEnd bool) int64 {
 
 func newAssignment(c *Client, config *consumerConfig, states []*partitionState) *assignment {
 	return &assignment{
-		client: c, config: config, states: states, tasks: run.New(c.ctx, "consumer"),
+		client: c, config: config, states: states, tasks: run.New(c.tasks.Context(), "consumer"),
 		messages: make(chan fetched, messagesPrefetched),
 		room:     semaphore.NewWeighted(config.prefetchBytes),
 	}
@@ -181,7 +181,7 @@ func (a *assignment) follow(
 			Topic: s.topic, Partition: s.partition, Offset: s.fetch,
 		})
 	}
-	stream, err := a.client.log.FetchStream(ctx, request)
+	stream, err := a.client.home.log.FetchStream(ctx, request)
 	if err != nil {
 		return 0, err
 	}

@@ -5,9 +5,9 @@
 //	...
 //	defer client.Close()
 //
-// A Client is one connection, which producers and consumers share. Everything that the package
-// starts ends with Close. Names are Kafka's: what a Kafka client calls linger or acks is called so
-// here.
+// A Client knows a cluster, by any of its nodes, and goes straight to the leader of each
+// partition. Producers and consumers share its connections. Everything that the package starts
+// ends with Close. Names are Kafka's: what a Kafka client calls linger or acks is called so here.
 package sluice
 
 import (
@@ -15,118 +15,129 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/run"
 )
 
-const (
-	receiveBytesMax   = 128 << 20 // a fetched batch may be as large as the broker allows
-	streamWindowBytes = 4 << 20
-	connWindowBytes   = 16 << 20
-)
-
-// Client talks to a cluster over one connection. All methods may be called concurrently. Errors
-// that the cluster answered are of type *Error; compare them with errors.Is and the Err variables.
+// Client talks to a cluster. All methods may be called concurrently. Errors that the cluster
+// answered are of type *Error; compare them with errors.Is and the Err variables.
 type Client struct {
-	conn   grpc.ClientConnInterface
-	hangUp func() error // closes conn if Dial made it, else nil
+	home   *link    // to whichever node answers
+	dialer *dialer  // makes the links to leaders; nil: everything goes over home
+	meta   metadata // who leads what
+	hooks  Hooks    // never nil inside: see Hooks.filled
+	logger *slog.Logger
 
-	log     sluicev1.LogServiceClient
 	topics  sluicev1.TopicServiceClient
 	groups  sluicev1.GroupServiceClient
 	configs sluicev1.ConfigServiceClient
 	cluster sluicev1.ClusterServiceClient
 	txn     sluicev1.TransactionServiceClient
 
-	partitions partitionCounts
-
-	// Done once Close was called: what producers and consumers live under.
-	ctx    context.Context
-	cancel context.CancelFunc
-	close  sync.Once
-	err    error // of the close
+	// Ends with Close: what producers and consumers live under.
+	tasks *run.Group
+	close sync.Once
+	err   error // of the close
 }
 
-// DialOption changes how Dial connects.
+// DialOption changes how Dial connects, and what the client tells of itself.
 type DialOption func(*dialConfig)
 
 type dialConfig struct {
 	credentials credentials.TransportCredentials
 	grpc        []grpc.DialOption
+	logger      *slog.Logger
+	hooks       Hooks
 }
 
-// WithTLS encrypts the connection. A nil config checks the server's certificate against the
+// WithTLS encrypts the connections. A nil config checks the servers' certificates against the
 // system's roots; a config with Certificates authenticates the client too. Default: plain text.
 func WithTLS(config *tls.Config) DialOption {
 	return func(c *dialConfig) { c.credentials = credentials.NewTLS(config) }
 }
 
-// WithGRPCOptions passes options on to gRPC, after the client's own: interceptors, per-RPC
-// credentials, a dialer.
+// WithGRPCOptions passes options on to gRPC, after the client's own, for every connection:
+// interceptors, per-RPC credentials, a dialer.
 func WithGRPCOptions(options ...grpc.DialOption) DialOption {
 	return func(c *dialConfig) { c.grpc = append(c.grpc, options...) }
 }
 
-// Dial returns a client of the cluster that the node at addr (host:port) belongs to. It connects
-// with the first call, so that a node which is not there is the error of that call; a lost
-// connection is made again, with backoff. The caller must Close the client. Errors: an address
-// that cannot be one.
+// WithLogger logs what a program's operator may want to know: leaders that moved, streams that
+// broke, rebalances (info and debug), and what needs attention (warn). Default: nothing.
+func WithLogger(logger *slog.Logger) DialOption {
+	return func(c *dialConfig) { c.logger = logger }
+}
+
+// WithHooks calls functions of the program's own as things happen.
+func WithHooks(hooks Hooks) DialOption {
+	return func(c *dialConfig) { c.hooks = hooks }
+}
+
+// Dial returns a client of the cluster that the nodes at addr belong to: host:port, or several
+// separated by commas, of which any that answers will do (bootstrap.servers). It connects with
+// the first call, so that a node which is not there is the error of that call; a lost connection
+// is made again, with backoff, to the next node. The client learns the other nodes by the
+// addresses that they advertise; where it cannot reach one, the node that it can reach forwards.
+// An addr with a scheme, such as dns:///kafka:9092, is a target of gRPC. The caller must Close the
+// client. Errors: an address that cannot be one.
 func Dial(addr string, options ...DialOption) (*Client, error) {
 	config := dialConfig{credentials: insecure.NewCredentials()}
 	for _, option := range options {
 		option(&config)
 	}
-	reconnect := backoff.Config{
-		BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second,
-	}
-	conn, err := grpc.NewClient(addr, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(config.credentials),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: reconnect, MinConnectTimeout: 5 * time.Second,
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
-		grpc.WithInitialWindowSize(streamWindowBytes),
-		grpc.WithInitialConnWindowSize(connWindowBytes),
-	}, config.grpc...)...)
+	d, conn, err := newDialer(addr, &config)
 	if err != nil {
 		return nil, fmt.Errorf("dialing %s: %w", addr, err)
 	}
-	client := NewClient(conn)
-	client.hangUp = conn.Close
+	client := newClient(conn, &config)
+	client.dialer = d
 	return client, nil
 }
 
 // NewClient returns a client over a connection that the caller has made and closes after the
-// client: a *grpc.ClientConn, or a channel inside the process. The caller must Close the client.
-func NewClient(conn grpc.ClientConnInterface) *Client {
-	ctx, cancel := context.WithCancel(context.Background())
+// client: a *grpc.ClientConn, or a channel inside the process. It uses no other: the node at its
+// end forwards what it does not lead. Of the options, only WithLogger and WithHooks apply. The
+// caller must Close the client.
+func NewClient(conn grpc.ClientConnInterface, options ...DialOption) *Client {
+	var config dialConfig
+	for _, option := range options {
+		option(&config)
+	}
+	return newClient(conn, &config)
+}
+
+func newClient(conn grpc.ClientConnInterface, config *dialConfig) *Client {
+	logger := config.logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	return &Client{
-		conn:    conn,
-		log:     sluicev1.NewLogServiceClient(conn),
+		home:    newLink(noBroker, "", conn),
+		hooks:   config.hooks.filled(),
+		logger:  logger,
 		topics:  sluicev1.NewTopicServiceClient(conn),
 		groups:  sluicev1.NewGroupServiceClient(conn),
 		configs: sluicev1.NewConfigServiceClient(conn),
 		cluster: sluicev1.NewClusterServiceClient(conn),
 		txn:     sluicev1.NewTransactionServiceClient(conn),
-		ctx:     ctx,
-		cancel:  cancel,
+		tasks:   run.New(context.Background(), "client"),
 	}
 }
 
-// Close closes the connection. Close producers and consumers before it: what they still hold
+// Close closes the connections. Close producers and consumers before it: what they still hold
 // fails with ErrClosed. Calling it again is harmless and reports the same.
 func (c *Client) Close() error {
 	c.close.Do(func() {
-		c.cancel()
-		if c.hangUp != nil {
-			c.err = c.hangUp()
+		c.err = c.tasks.Close()
+		if c.dialer != nil {
+			c.err = errors.Join(c.err, c.dialer.hangUp())
 		}
 	})
 	return c.err

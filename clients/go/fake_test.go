@@ -2,6 +2,8 @@ package sluice_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -34,6 +36,10 @@ type fakeBroker struct {
 	streams    int
 	fetches    []*sluicev1.FetchStreamRequest
 	changed    chan struct{} // closed and replaced at every append
+	nodes      []*fakeNode
+	leaders    []int32 // by partition; nil: there is one node
+	strays     int     // calls of a node that does not lead
+	register   func(*grpc.Server)
 
 	// What to do with a batch; nil writes all.
 	onBatch func(h batch.Header, request *sluicev1.ProduceRequest) action
@@ -62,33 +68,169 @@ type fakePartition struct {
 // sequenceState is what is known of a producer: its latest batches.
 type sequenceState struct{ batches []batch.Header }
 
+// fakeNode is one of the brokers that serve a fake topic.
+type fakeNode struct {
+	*fakeBroker
+	sluicev1.UnimplementedClusterServiceServer
+	id int32
+
+	mu       sync.Mutex
+	listener *bufconn.Listener // nil while the node is down
+	stop     func()
+}
+
+// address is where the node serves.
+func (n *fakeNode) address() string { return fmt.Sprintf("node%d:9092", n.id) }
+
+// start serves.
+func (n *fakeNode) start() {
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
+	sluicev1.RegisterLogServiceServer(server, n)
+	sluicev1.RegisterTopicServiceServer(server, n)
+	sluicev1.RegisterTransactionServiceServer(server, n)
+	if n.leaders != nil {
+		sluicev1.RegisterClusterServiceServer(server, n)
+	}
+	if n.register != nil {
+		n.register(server)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener)
+	}()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listener, n.stop = listener, func() { server.Stop(); <-served }
+}
+
+// kill stops serving at once.
+func (n *fakeNode) kill() {
+	n.mu.Lock()
+	stop := n.stop
+	n.listener, n.stop = nil, nil
+	n.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// dial connects to the node.
+func (n *fakeNode) dial(ctx context.Context) (net.Conn, error) {
+	n.mu.Lock()
+	listener := n.listener
+	n.mu.Unlock()
+	if listener == nil {
+		return nil, errors.New("connection refused")
+	}
+	return listener.DialContext(ctx)
+}
+
 // startFake serves a topic from memory and returns a client of it.
 func startFake(t *testing.T, topic string, partitions int) (*fakeBroker, *sluice.Client) {
 	t.Helper()
+	f := newFake(topic, partitions)
+	n := f.addNode(t, 0)
+	client, err := sluice.Dial("passthrough:///fake", sluice.WithGRPCOptions(
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return n.dial(ctx)
+		}),
+	))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return f, client
+}
+
+// startCluster serves a topic from so many nodes, whose partitions they lead in turn.
+func startCluster(t *testing.T, partitions, nodes int) *fakeBroker {
+	t.Helper()
+	f := newFake("t", partitions)
+	for i := range partitions {
+		f.leaders = append(f.leaders, int32(i%nodes))
+	}
+	for id := range nodes {
+		f.addNode(t, int32(id))
+	}
+	return f
+}
+
+// client returns a client that begins with the addresses given.
+func (f *fakeBroker) client(
+	t *testing.T, addresses string, options ...sluice.DialOption,
+) *sluice.Client {
+	t.Helper()
+	client, err := sluice.Dial(addresses, append(options, sluice.WithGRPCOptions(
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			for _, n := range f.nodes {
+				if n.address() == address {
+					return n.dial(ctx)
+				}
+			}
+			return nil, fmt.Errorf("no node at %s", address)
+		}),
+	))...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return client
+}
+
+func newFake(topic string, partitions int) *fakeBroker {
 	f := &fakeBroker{topic: topic, changed: make(chan struct{})}
 	for range partitions {
 		f.partitions = append(f.partitions, &fakePartition{last: map[int64]sequenceState{}})
 	}
-	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
-	sluicev1.RegisterLogServiceServer(server, f)
-	sluicev1.RegisterTopicServiceServer(server, f)
-	sluicev1.RegisterTransactionServiceServer(server, f)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	client, err := sluice.Dial("passthrough:///fake", sluice.WithGRPCOptions(
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return listener.DialContext(ctx)
-		}),
-	))
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		require.NoError(t, client.Close())
-		server.Stop()
-		require.NoError(t, <-served)
-	})
-	return f, client
+	return f
+}
+
+func (f *fakeBroker) addNode(t *testing.T, id int32) *fakeNode {
+	n := &fakeNode{fakeBroker: f, id: id}
+	f.nodes = append(f.nodes, n)
+	n.start()
+	t.Cleanup(n.kill)
+	return n
+}
+
+// leads returns the error of a node that is asked for a partition that it does not lead.
+func (n *fakeNode) leads(topic string, partition int32) error {
+	n.fakeBroker.mu.Lock()
+	defer n.fakeBroker.mu.Unlock()
+	if n.leaders == nil || n.leaders[partition] == n.id {
+		return nil
+	}
+	n.strays++
+	return fault.NotLeaderOrFollower.With("topic", topic, "partition", partition)
+}
+
+// ProduceStream refuses what the node does not lead.
+func (n *fakeNode) ProduceStream(stream sluicev1.LogService_ProduceStreamServer) error {
+	return n.produceStream(n, stream)
+}
+
+// FetchStream refuses what the node does not lead.
+func (n *fakeNode) FetchStream(
+	r *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
+) error {
+	for _, p := range r.GetPartitions() {
+		if err := n.leads(p.GetTopic(), p.GetPartition()); err != nil {
+			return fault.Status(err).Err()
+		}
+	}
+	return n.fetchStream(n, r, stream)
+}
+
+// GetCluster lists the nodes that are not down.
+func (n *fakeNode) GetCluster(
+	context.Context, *sluicev1.GetClusterRequest,
+) (*sluicev1.GetClusterResponse, error) {
+	cluster := &sluicev1.Cluster{ClusterId: "fake"}
+	for _, other := range n.nodes {
+		cluster.Brokers = append(cluster.Brokers, &sluicev1.Broker{
+			BrokerId: other.id, GrpcAddress: other.address(),
+		})
+	}
+	return &sluicev1.GetClusterResponse{Cluster: cluster}, nil
 }
 
 func (f *fakeBroker) GetTopic(
@@ -97,9 +239,15 @@ func (f *fakeBroker) GetTopic(
 	if r.GetTopic() != f.topic {
 		return nil, fault.Status(fault.UnknownTopicOrPartition.With("topic", r.GetTopic())).Err()
 	}
-	return &sluicev1.GetTopicResponse{Topic: &sluicev1.Topic{
-		Topic: f.topic, PartitionCount: int32(len(f.partitions)),
-	}}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	topic := &sluicev1.Topic{Topic: f.topic, PartitionCount: int32(len(f.partitions))}
+	for i, leader := range f.leaders {
+		topic.Partitions = append(topic.Partitions, &sluicev1.TopicPartition{
+			Partition: int32(i), LeaderId: &leader,
+		})
+	}
+	return &sluicev1.GetTopicResponse{Topic: topic}, nil
 }
 
 func (f *fakeBroker) InitProducer(
@@ -123,7 +271,9 @@ func (f *fakeBroker) ListOffsets(
 	return &sluicev1.ListOffsetsResponse{Offset: p.next}, nil
 }
 
-func (f *fakeBroker) ProduceStream(stream sluicev1.LogService_ProduceStreamServer) error {
+func (f *fakeBroker) produceStream(
+	n *fakeNode, stream sluicev1.LogService_ProduceStreamServer,
+) error {
 	f.mu.Lock()
 	f.streams++
 	f.mu.Unlock()
@@ -131,6 +281,13 @@ func (f *fakeBroker) ProduceStream(stream sluicev1.LogService_ProduceStreamServe
 		message, err := stream.Recv()
 		if err != nil {
 			return nil //nolint:nilerr // the client went away
+		}
+		if err := n.leads(f.topic, message.GetRequest().GetPartition()); err != nil {
+			refusal := &sluicev1.ProduceStreamResponse{Error: fault.Status(err).Proto()}
+			if err := stream.Send(refusal); err != nil {
+				return nil //nolint:nilerr // the client went away
+			}
+			continue
 		}
 		answer, err := f.produce(stream.Context(), message.GetRequest())
 		if err != nil {
@@ -205,6 +362,16 @@ func (f *fakeBroker) produce(
 // append writes a batch once, as KIP-98 says, and returns its offset.
 func (p *fakePartition) append(h batch.Header, b []byte) (int64, error) {
 	if h.ProducerID >= 0 {
+		if len(p.last[h.ProducerID].batches) > 0 {
+			switch epoch := p.last[h.ProducerID].batches[0].ProducerEpoch; {
+			case h.ProducerEpoch < epoch:
+				return 0, fault.InvalidProducerEpoch.With("producer_id", h.ProducerID)
+			case h.ProducerEpoch > epoch && h.BaseSequence != 0:
+				return 0, fault.OutOfOrderSequenceNumber.With("producer_id", h.ProducerID)
+			case h.ProducerEpoch > epoch:
+				delete(p.last, h.ProducerID)
+			}
+		}
 		known := p.last[h.ProducerID].batches
 		for _, old := range known {
 			if old.BaseSequence == h.BaseSequence && old.Count == h.Count {
@@ -232,8 +399,8 @@ func (p *fakePartition) append(h batch.Header, b []byte) (int64, error) {
 	return offset, nil
 }
 
-func (f *fakeBroker) FetchStream(
-	r *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
+func (f *fakeBroker) fetchStream(
+	n *fakeNode, r *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
 ) error {
 	f.mu.Lock()
 	f.fetches = append(f.fetches, r)
@@ -246,6 +413,9 @@ func (f *fakeBroker) FetchStream(
 		f.mu.Unlock()
 		sent := false
 		for _, want := range r.GetPartitions() {
+			if err := n.leads(f.topic, want.GetPartition()); err != nil {
+				return fault.Status(err).Err()
+			}
 			message, err := f.read(want)
 			if err != nil {
 				return fault.Status(err).Err()

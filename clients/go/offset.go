@@ -67,7 +67,7 @@ func (c *Client) Offset(
 		request.At = strconv.FormatInt(at.time.UnixMilli(), 10)
 	}
 	answer, err := call(ctx, "finding the offset "+at.String()+" of "+
-		partitionName(topic, partition), c.log.ListOffsets, request)
+		partitionName(topic, partition), c.route(topic, partition).log.ListOffsets, request)
 	return answer.GetOffset(), err
 }
 

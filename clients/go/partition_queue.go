@@ -45,7 +45,16 @@ type outBatch struct {
 	// Stale: the stamp was taken back while it was in flight; its answer can only be a refusal.
 	stale bool
 
+	// The batch as it goes over the wire, kept until it is done; the stamp inside it.
+	encoded         []byte
+	encodedStamp    identity
+	encodedSequence int32
+	encodedBytes    int
+
 	sentAt    time.Time
+	latency   time.Duration // of the last answer
+	broker    int32         // that was sent to last
+	attempts  int
 	offset    int64     // of the first record, or -1
 	timestamp time.Time // of the first record as stored, or zero
 	err       error
@@ -90,22 +99,24 @@ func (p *pool) put(entries []entry) {
 // When a batch fails for good, its sequence numbers are missing, and what follows would be refused
 // for ever. If it was certainly not written, nothing after it was, either: they are taken back and
 // given out again. If nobody knows, an old attempt may still be on its way to the disk, and reusing
-// its numbers could pass off another batch as written: the batches without a stamp get a new
-// producer id, once all that have the old one are done; and one with the old id that is refused as
-// out of order is certainly not written, and joins them.
+// its numbers could pass off another batch as written: the batches without a stamp get the next
+// epoch of the producer id, once all that have the old one are done, with which the broker fences
+// old attempts (KIP-360); and one with the old epoch that is refused as out of order is certainly
+// not written, and joins them.
 type partitionQueue struct {
 	topic     string
 	partition int32
 
 	batches  []*outBatch // not yet told of, oldest first; only the last may be open
 	inFlight int
+	lane     *lane     // where it was sent last, nil at first
 	draining bool      // something is to be sent again: wait for all answers
 	retryAt  time.Time // not before this
 	retries  backoff.ExponentialBackOff
 
 	stamp    identity
 	next     int32 // sequence of the next batch
-	renew    bool  // the next batch needs a new identity
+	renew    bool  // the next batch needs a new epoch
 	spoiled  bool  // renew because an outcome stayed unknown
 	active   bool  // among the sender's active queues
 	schedule *schedule
@@ -167,7 +178,7 @@ func (q *partitionQueue) add(e entry, size int, now time.Time) (b *outBatch, wak
 }
 
 // ready returns the batch to send now, or the time at which to ask again; a zero time means after
-// the next event. NeedsIdentity asks for a call of identify first.
+// the next event. NeedsIdentity asks for a call of bump, or identify, first.
 func (q *partitionQueue) ready(now time.Time) (b *outBatch, at time.Time, needsIdentity bool) {
 	if q.draining {
 		if q.inFlight > 0 {
@@ -202,6 +213,15 @@ func (q *partitionQueue) ready(now time.Time) (b *outBatch, at time.Time, needsI
 	return nil, time.Time{}, false
 }
 
+// bump raises the epoch of the producer id where there is one to raise.
+func (q *partitionQueue) bump() bool {
+	if !q.stamp.known || q.stamp.epoch == math.MaxInt16 {
+		return false
+	}
+	q.identify(identity{id: q.stamp.id, epoch: q.stamp.epoch + 1, known: true})
+	return true
+}
+
 // identify gives the batches that come next their producer id; their sequence begins at 0.
 func (q *partitionQueue) identify(stamp identity) {
 	q.stamp, q.next, q.renew, q.spoiled = stamp, 0, false, false
@@ -210,6 +230,7 @@ func (q *partitionQueue) identify(stamp identity) {
 // send marks the batch that ready returned as sent.
 func (q *partitionQueue) send(b *outBatch, now time.Time) {
 	b.closed, b.state, b.sentAt = true, stateSent, now
+	b.attempts++
 	q.inFlight++
 	if q.schedule.idempotent && !b.stamp.known {
 		b.stamp, b.sequence = q.stamp, q.next

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/run"
 )
 
@@ -33,6 +33,9 @@ type Producer struct {
 	telling []*outBatch // those whose callbacks run
 	closed  bool        // takes no more records
 	stopped bool        // nothing will be sent any more
+
+	metrics  gauges
+	buffered atomic.Int64 // bytes taken of memory
 }
 
 type queueKey struct {
@@ -53,13 +56,12 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 	p := &Producer{
 		client: c, config: config,
 		memory: semaphore.NewWeighted(config.bufferBytes),
-		tasks:  run.New(c.ctx, "producer"),
+		tasks:  run.New(c.tasks.Context(), "producer"),
 		wake:   make(chan struct{}, 1), tell: make(chan struct{}, 1),
 		queues: map[queueKey]*partitionQueue{}, sticky: map[string]int32{},
 	}
 	p.tasks.Go("send", func(ctx context.Context) error {
-		s := &sender{Producer: p, retries: newBackoff(config.backoff, config.backoffMax)}
-		s.run(ctx)
+		newSender(p).run(ctx)
 		return nil
 	})
 	p.tasks.Go("tell", func(context.Context) error {
@@ -123,8 +125,7 @@ func (p *Producer) produce(
 	if record.Timestamp.IsZero() {
 		record.Timestamp = time.Now()
 	}
-	wire := record.wire()
-	size := batch.RecordBytes(wire)
+	size := record.bytes()
 	if size > p.config.requestMax {
 		return fmt.Errorf("%w: about %d bytes, at most %d", ErrRecordTooLarge, size,
 			p.config.requestMax)
@@ -143,7 +144,7 @@ func (p *Producer) produce(
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		p.memory.Release(int64(size))
+		p.release(int64(size))
 		return ErrClosed
 	}
 	var q *partitionQueue
@@ -169,7 +170,7 @@ func (p *Producer) produce(
 
 // partitionCount asks for a topic's metadata, within the maximum blocking time.
 func (p *Producer) partitionCount(ctx context.Context, topic string) (int32, error) {
-	if known, stale := p.client.partitions.lookup(topic, time.Now()); !stale {
+	if known, stale := p.client.meta.lookup(topic, time.Now()); !stale {
 		return known, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.blockMax)
@@ -180,6 +181,7 @@ func (p *Producer) partitionCount(ctx context.Context, topic string) (int32, err
 // reserve waits for room in the buffer.
 func (p *Producer) reserve(ctx context.Context, size int64) error {
 	if p.memory.TryAcquire(size) {
+		p.buffered.Add(size)
 		return nil
 	}
 	full, cancel := context.WithTimeoutCause(ctx, p.config.blockMax, ErrBufferFull)
@@ -187,7 +189,14 @@ func (p *Producer) reserve(ctx context.Context, size int64) error {
 	if p.memory.Acquire(full, size) != nil {
 		return context.Cause(full)
 	}
+	p.buffered.Add(size)
 	return nil
+}
+
+// release gives room in the buffer back.
+func (p *Producer) release(size int64) {
+	p.buffered.Add(-size)
+	p.memory.Release(size)
 }
 
 // queueLocked returns the queue of a partition.
@@ -284,8 +293,9 @@ func (p *Producer) runCallbacks() {
 		p.told, p.telling = nil, due
 		p.mu.Unlock()
 		for _, b := range due {
+			p.observe(b)
 			b.runCallbacks()
-			p.memory.Release(int64(b.bytes))
+			p.release(int64(b.bytes))
 			close(b.finished)
 		}
 		if len(due) > 0 {

@@ -343,11 +343,11 @@ func TestARefusedBatchFailsAloneAndItsSequenceIsUsedAgain(t *testing.T) {
 	assert.Equal(t, int64(1), f.producers, "nothing is unknown: the producer id stays")
 }
 
-func TestAfterAnUnknownOutcomeAnotherProducerIDIsUsed(t *testing.T) {
+func TestAfterAnUnknownOutcomeTheEpochIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, client := startFake(t, "t", 1)
 		f.onBatch = func(h batch.Header, _ *sluicev1.ProduceRequest) action {
-			if h.BaseSequence == 2 && h.ProducerID == 1 {
+			if h.BaseSequence == 2 && h.ProducerEpoch == 0 {
 				return action{refuse: fault.UnknownServerError.With()}
 			}
 			return action{}
@@ -355,7 +355,10 @@ func TestAfterAnUnknownOutcomeAnotherProducerIDIsUsed(t *testing.T) {
 		seen := produceAll(t, client, 10)
 		require.Error(t, seen.errs[2])
 		assert.Equal(t, []string{"0", "1", "3", "4", "5", "6", "7", "8", "9"}, f.values(t, 0))
-		assert.Equal(t, int64(2), f.producers)
+		assert.Equal(t, int64(1), f.producers, "the producer id stays")
+		last, err := batch.ParseHeader(f.partitions[0].batches[8])
+		require.NoError(t, err)
+		assert.Equal(t, int16(1), last.ProducerEpoch)
 	})
 }
 

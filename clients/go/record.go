@@ -1,6 +1,7 @@
 package sluice
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -96,16 +97,29 @@ func ParseCompression(name string) (Compression, error) {
 	return Compression(codec), nil
 }
 
-// wire returns r as it is encoded.
-func (r *Record) wire() batch.Record {
+// bytes is an upper bound of what r takes in a batch before compression.
+func (r *Record) bytes() int {
+	size := batch.RecordBytes(batch.Record{Key: r.Key, Value: r.Value})
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		size += 2*binary.MaxVarintLen32 + len(h.Key) + len(h.Value)
+	}
+	return size
+}
+
+// appendWire appends r as it is encoded, and its headers.
+func (r *Record) appendWire(
+	records []batch.Record, headers []batch.RecordHeader,
+) ([]batch.Record, []batch.RecordHeader) {
 	out := batch.Record{Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
 	if len(r.Headers) > 0 {
-		out.Headers = make([]batch.RecordHeader, len(r.Headers))
-		for i, h := range r.Headers {
-			out.Headers[i] = batch.RecordHeader(h)
+		first := len(headers)
+		for _, h := range r.Headers {
+			headers = append(headers, batch.RecordHeader(h))
 		}
+		out.Headers = headers[first:len(headers):len(headers)]
 	}
-	return out
+	return append(records, out), headers
 }
 
 // fromWire returns a decoded record of a partition.

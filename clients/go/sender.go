@@ -2,22 +2,13 @@ package sluice
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
-	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 )
-
-// errStreamTimeout ends a stream whose oldest batch was not answered in time.
-var errStreamTimeout = fault.RequestTimedOut.Because("the node did not answer")
 
 // newBackoff returns the waits before attempts that follow a failure.
 func newBackoff(first, most time.Duration) backoff.ExponentialBackOff {
@@ -26,31 +17,25 @@ func newBackoff(first, most time.Duration) backoff.ExponentialBackOff {
 	}
 }
 
-// sender moves batches from the queues of a producer to the broker, over one produce stream that
-// it opens when there is something to send and again when it breaks. One goroutine encodes and
-// sends, one for each stream takes the answers. The producer's mutex guards the queues and every
-// field that says so.
+// sender moves batches from the queues of a producer to the lanes, one for each node that leads
+// partitions. One goroutine decides what is sent next and asks nobody; each lane encodes, sends and
+// takes answers in goroutines of its own. The producer's mutex guards every field.
 type sender struct {
 	*Producer
-	shared identity // the producer id that partitions begin with
-
-	// Guarded by mu.
-	stream  *outStream
-	retryAt time.Time // nothing is sent before this
-	retries backoff.ExponentialBackOff
-	careful bool // one batch at a time: a stream was refused, and nobody knows for which of them
+	shared     identity // the producer id that partitions begin with
+	asking     bool     // for a producer id
+	askAt      time.Time
+	askRetries backoff.ExponentialBackOff
+	lanes      map[int32]*lane // by broker; noBroker is whichever node answers
+	refreshing map[string]bool // topics whose leaders are being asked for
+	turn       int             // which active queue comes first, so that each gets its turn
 }
 
-// outStream is one produce stream.
-type outStream struct {
-	sluicev1.LogService_ProduceStreamClient
-	cancel   context.CancelCauseFunc
-	watchdog *time.Timer
-	receiver sync.WaitGroup
-	// Guarded by the producer's mu: what was sent and not answered, in order; and whether the
-	// stream has ended.
-	sent   []*outBatch
-	broken bool
+func newSender(p *Producer) *sender {
+	return &sender{
+		Producer: p, lanes: map[int32]*lane{}, refreshing: map[string]bool{},
+		askRetries: newBackoff(p.config.backoff, p.config.backoffMax),
+	}
 }
 
 // run sends until ctx is done, and then fails what is left.
@@ -59,17 +44,8 @@ func (s *sender) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		b, at, needsIdentity := s.next(time.Now())
-		switch {
-		case b != nil && needsIdentity:
-			s.identify(ctx, b.queue)
-			continue
-		case b != nil:
-			s.send(ctx, b)
-			continue
-		}
 		wait := time.Hour
-		if !at.IsZero() {
+		if at := s.dispatch(time.Now()); !at.IsZero() {
 			wait = time.Until(at)
 		}
 		timer.Reset(wait)
@@ -81,8 +57,9 @@ func (s *sender) run(ctx context.Context) {
 	}
 }
 
-// next expires batches, and returns one to send, or the time to ask again (zero: when woken).
-func (s *sender) next(now time.Time) (b *outBatch, at time.Time, needsIdentity bool) {
+// dispatch expires batches and gives to the lanes what is ready. It returns when to ask again
+// (zero: when woken).
+func (s *sender) dispatch(now time.Time) (at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	soonest := func(t time.Time) {
@@ -95,307 +72,181 @@ func (s *sender) next(now time.Time) (b *outBatch, at time.Time, needsIdentity b
 		soonest(q.expire(now))
 		s.collectLocked(q)
 	}
-	if now.Before(s.retryAt) {
-		soonest(s.retryAt)
-		return nil, at, false
-	}
-	if s.careful && s.stream != nil && len(s.stream.sent) > 0 {
-		return nil, at, false
-	}
-	for i, q := range s.active {
-		ready, again, needsIdentity := q.ready(now)
-		soonest(again)
-		if ready != nil {
-			// The next search begins behind this partition, so that each gets its turn.
-			last := len(s.active) - 1
-			s.active[i], s.active[last] = s.active[last], s.active[i]
-			return ready, time.Time{}, needsIdentity
+	for sent := true; sent; {
+		sent = false
+		first := s.turn
+		for i := range s.active {
+			at := (first + i) % len(s.active)
+			gone, again := s.advance(s.active[at], now)
+			soonest(again)
+			if gone {
+				sent, s.turn = true, at+1
+			}
 		}
 	}
-	return nil, at, false
+	return at
 }
 
-// identify gives a partition a producer id: the shared one if it had none, else a new one.
-func (s *sender) identify(ctx context.Context, q *partitionQueue) {
-	s.mu.Lock()
-	renew := q.renew
-	s.mu.Unlock()
-	if renew || !s.shared.known {
-		callCtx, cancel := context.WithTimeout(ctx, s.config.requestTimeout)
-		answer, err := s.client.txn.InitProducer(callCtx, &sluicev1.InitProducerRequest{})
-		cancel()
-		if err != nil {
-			s.noIdentity(q, err)
-			return
-		}
-		s.shared = identity{
-			id: answer.GetProducerId(), epoch: int16(answer.GetProducerEpoch()), known: true,
+// advance gives the next batch of a queue to its lane, or returns when to ask again.
+func (s *sender) advance(q *partitionQueue, now time.Time) (sent bool, at time.Time) {
+	b, at, needsIdentity := q.ready(now)
+	if b == nil {
+		return false, at
+	}
+	if needsIdentity {
+		if has, again := s.identify(q, now); !has {
+			return false, again
 		}
 	}
+	l, at := s.lane(q, now)
+	if l == nil || len(l.work) == cap(l.work) {
+		return false, at // woken when there is room
+	}
+	q.send(b, now)
+	l.flying++
+	l.work <- b // there is room: nobody else adds
+	return true, time.Time{}
+}
+
+// lane returns where the next batch of a queue goes; nil where it must wait, until when.
+func (s *sender) lane(q *partitionQueue, now time.Time) (*lane, time.Time) {
+	if s.client.meta.suspicious(q.topic) {
+		s.refresh(q.topic)
+		return nil, time.Time{}
+	}
+	to := s.client.route(q.topic, q.partition)
+	if q.lane == nil || q.lane.link != to {
+		if q.inFlight > 0 || !s.move(q, to) {
+			return nil, time.Time{} // or it might overtake what is on the way
+		}
+	}
+	l := q.lane
+	switch {
+	case now.Before(l.retryAt):
+		return nil, l.retryAt
+	case l.careful && l.flying > 0:
+		return nil, time.Time{}
+	}
+	return l, time.Time{}
+}
+
+// move gives a queue to the lane of a link, a new one if there is none. It returns false while the
+// lane has something on the way to where its node was before.
+func (s *sender) move(q *partitionQueue, to *link) bool {
+	l := s.lanes[to.broker]
+	switch {
+	case l == nil:
+		l = newLane(s, to)
+		s.lanes[to.broker] = l
+		s.tasks.Go("lane", func(ctx context.Context) error {
+			l.run(ctx)
+			return nil
+		})
+	case l.link != to && l.flying > 0:
+		return false
+	}
+	l.link = to
+	if q.lane != nil {
+		s.client.moved("writing", q.topic, q.partition, to)
+	}
+	q.lane = l
+	return true
+}
+
+// refresh asks for the leaders of a topic, unless that is being done. Whatever comes of it, what
+// is known then is used.
+func (s *sender) refresh(topic string) {
+	if s.refreshing[topic] {
+		return
+	}
+	s.refreshing[topic] = true
+	s.tasks.Go("metadata", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, s.config.requestTimeout)
+		defer cancel()
+		if _, err := s.client.refresh(ctx, topic); err != nil {
+			s.client.meta.trust(topic)
+		}
+		s.mu.Lock()
+		delete(s.refreshing, topic)
+		s.mu.Unlock()
+		notify(s.wake)
+		return nil
+	})
+}
+
+// identify gives a partition a producer id or epoch and reports whether it could. If not, one is
+// being asked for, or will be at a time.
+func (s *sender) identify(q *partitionQueue, now time.Time) (has bool, at time.Time) {
+	switch {
+	case q.renew && q.bump():
+		return true, time.Time{}
+	case !q.renew && s.shared.known:
+		q.identify(s.shared)
+		return true, time.Time{}
+	case s.asking:
+		return false, time.Time{}
+	case now.Before(s.askAt):
+		return false, s.askAt
+	}
+	s.asking = true
+	s.tasks.Go("identify", func(ctx context.Context) error {
+		s.ask(ctx, q)
+		return nil
+	})
+	return false, time.Time{}
+}
+
+// ask gets a producer id for a queue, which the others that have none share.
+func (s *sender) ask(ctx context.Context, q *partitionQueue) {
+	defer notify(s.wake)
+	ctx, cancel := context.WithTimeout(ctx, s.config.requestTimeout)
+	defer cancel()
+	began := time.Now()
+	answer, err := s.client.txn.InitProducer(ctx, &sluicev1.InitProducerRequest{})
+	s.client.requested("InitProducer", s.client.home, began, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asking = false
+	if err != nil {
+		s.noIdentity(q, err)
+		return
+	}
+	s.askRetries.Reset()
+	s.shared = identity{
+		id: answer.GetProducerId(), epoch: int16(answer.GetProducerEpoch()), known: true,
+	}
 	q.identify(s.shared)
 }
 
 // noIdentity tries again later, or fails what needed a producer id where that is no use.
 func (s *sender) noIdentity(q *partitionQueue, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if streamBroke(err) {
-		s.retryAt = time.Now().Add(s.retries.NextBackOff())
+	if !streamBroke(err) {
+		q.failAll(wireError("getting a producer id", err))
+		s.collectLocked(q)
+		return
+	}
+	s.askAt = time.Now().Add(s.askRetries.NextBackOff())
+	for _, q := range s.active {
 		q.blame(fault.From(err))
-		return
-	}
-	q.failAll(wireError("getting a producer id", err))
-	s.collectLocked(q)
-}
-
-// send encodes a batch and sends it.
-func (s *sender) send(ctx context.Context, b *outBatch) {
-	stream, err := s.open(ctx)
-	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.retryAt = time.Now().Add(s.retries.NextBackOff())
-		b.queue.blame(fault.From(err))
-		return
-	}
-	s.mu.Lock()
-	// An answer that came meanwhile may have changed what is to be sent.
-	now := time.Now()
-	again, _, needsIdentity := b.queue.ready(now)
-	if stream.broken || again != b || needsIdentity {
-		s.mu.Unlock()
-		return
-	}
-	b.queue.send(b, now)
-	stamp, sequence := b.stamp, b.sequence
-	s.mu.Unlock()
-	request, err := s.encode(b, stamp, sequence)
-	s.mu.Lock()
-	if err != nil {
-		b.queue.refuse(b, fault.InvalidRecord.Wrap(err), time.Now())
-		s.collectLocked(b.queue)
-		s.mu.Unlock()
-		return
-	}
-	if stream.broken || b.stale {
-		b.queue.putBack(b, time.Now())
-		s.mu.Unlock()
-		return
-	}
-	stream.sent = append(stream.sent, b)
-	if len(stream.sent) == 1 {
-		stream.watchdog.Reset(time.Until(s.deadline(b)))
-	}
-	s.mu.Unlock()
-	// An error here is io.EOF; what ended the stream is what its receiver gets.
-	_ = stream.Send(request)
-}
-
-// encode returns a batch as it goes over the wire. Nobody changes its entries once it is sent.
-func (s *sender) encode(
-	b *outBatch, stamp identity, sequence int32,
-) (*sluicev1.ProduceStreamRequest, error) {
-	records := make([]batch.Record, len(b.entries))
-	for i := range b.entries {
-		records[i] = b.entries[i].record.wire()
-	}
-	options := batch.DefaultEncodeOptions()
-	options.Codec = batch.Codec(s.config.compression)
-	if stamp.known {
-		options.ProducerID, options.ProducerEpoch = stamp.id, stamp.epoch
-		options.BaseSequence = sequence
-	}
-	encoded, err := batch.Encode(nil, records, options)
-	if err != nil {
-		return nil, err
-	}
-	return &sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
-		Topic: b.queue.topic, Partition: &b.queue.partition, RecordBatch: encoded,
-		Acks: s.config.acks.wire(), Timeout: durationpb.New(s.config.requestTimeout),
-	}}, nil
-}
-
-// wire returns the acks of a request.
-func (a Acks) wire() sluicev1.Acks {
-	switch a {
-	case AcksNone:
-		return sluicev1.Acks_ACKS_NONE
-	case AcksLeader:
-		return sluicev1.Acks_ACKS_LEADER
-	}
-	return sluicev1.Acks_ACKS_ALL
-}
-
-// deadline is when the answer to a batch is overdue.
-func (s *sender) deadline(b *outBatch) time.Time {
-	answer, delivery := b.sentAt.Add(s.config.requestTimeout), b.created.Add(s.config.delivery)
-	if delivery.Before(answer) {
-		return delivery
-	}
-	return answer
-}
-
-// open returns the stream, a new one if there is none.
-func (s *sender) open(ctx context.Context) (*outStream, error) {
-	s.mu.Lock()
-	old := s.stream
-	usable := old != nil && !old.broken
-	s.mu.Unlock()
-	if usable {
-		return old, nil
-	}
-	if old != nil {
-		old.end()
-	}
-	streamCtx, cancel := context.WithCancelCause(ctx)
-	opened, err := s.client.log.ProduceStream(streamCtx)
-	if err != nil {
-		cancel(err)
-		return nil, err
-	}
-	stream := &outStream{LogService_ProduceStreamClient: opened, cancel: cancel}
-	stream.watchdog = time.AfterFunc(time.Hour, func() { s.watch(stream) })
-	s.mu.Lock()
-	s.stream = stream
-	s.mu.Unlock()
-	stream.receiver.Go(func() { s.receive(streamCtx, stream) })
-	return stream, nil
-}
-
-// end cancels the stream and returns after its receiver has.
-func (o *outStream) end() {
-	o.cancel(ErrClosed)
-	o.watchdog.Stop()
-	o.receiver.Wait()
-}
-
-// watch ends the stream if the answer to its oldest batch is overdue.
-func (s *sender) watch(stream *outStream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stream.broken || len(stream.sent) == 0 {
-		return
-	}
-	if left := time.Until(s.deadline(stream.sent[0])); left > 0 {
-		stream.watchdog.Reset(left)
-		return
-	}
-	stream.cancel(errStreamTimeout)
-}
-
-// receive takes the answers of a stream until it ends.
-func (s *sender) receive(ctx context.Context, stream *outStream) {
-	defer notify(s.wake)
-	for {
-		answer, err := stream.Recv()
-		if err == nil {
-			err = s.answered(stream, answer)
-			notify(s.wake)
-		}
-		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
-			s.broke(stream, err)
-			stream.cancel(err)
-			return
-		}
 	}
 }
 
-// answered gives an answer to the batch that was sent first.
-func (s *sender) answered(stream *outStream, answer *sluicev1.ProduceStreamResponse) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(stream.sent) == 0 {
-		return fault.UnknownServerError.Because("an answer to nothing on a produce stream")
-	}
-	b := stream.sent[0]
-	stream.sent[0] = nil
-	stream.sent = stream.sent[1:]
-	s.careful = false
-	s.retries.Reset()
-	if len(stream.sent) > 0 {
-		stream.watchdog.Reset(time.Until(s.deadline(stream.sent[0])))
-	}
-	refused := answer.GetError()
-	results := answer.GetResponse().GetResults()
-	if refused == nil && len(results) > 0 {
-		refused = results[0].GetError()
-	}
-	switch {
-	case refused != nil:
-		e := fault.From(status.ErrorProto(refused))
-		if errors.Is(e, fault.UnknownTopicOrPartition) {
-			s.client.partitions.forget(b.queue.topic)
-		}
-		b.queue.refuse(b, e, time.Now())
-	case len(results) > 0 && results[0].Offset != nil:
-		b.queue.acknowledge(b, results[0].GetOffset(), results[0].GetTimestamp().AsTime())
-	default:
-		b.queue.acknowledge(b, -1, time.Time{})
-	}
-	s.collectLocked(b.queue)
-	return nil
-}
-
-// broke takes the end of a stream: what was not answered is sent again on the next, unless the
-// node refuses it.
-func (s *sender) broke(stream *outStream, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stream.broken = true
-	again := streamBroke(err)
-	alone := len(stream.sent) == 1
-	if !again && !alone {
-		s.careful = true
-	}
-	e := fault.From(err)
-	for _, b := range stream.sent {
-		if !again && alone {
-			b.queue.refuse(b, e, time.Now())
-		} else {
-			b.queue.lose(b, e, time.Now())
-		}
-		s.collectLocked(b.queue)
-	}
-	stream.sent = nil
-	if !again {
-		s.retryAt = time.Now().Add(s.retries.NextBackOff())
-	}
-}
-
-// stop ends the stream, fails what is left and lets the callbacks end.
+// stop waits for the lanes, fails what is left and lets the callbacks end.
 func (s *sender) stop() {
-	if s.stream != nil {
-		s.stream.end()
+	s.mu.Lock()
+	lanes := s.lanes
+	s.closed = true
+	s.mu.Unlock()
+	for _, l := range lanes {
+		<-l.ended
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.stopped = true, true
+	s.stopped = true
 	for i := len(s.active) - 1; i >= 0; i-- {
 		q := s.active[i]
 		q.failAll(ErrClosed)
 		s.collectLocked(q)
 	}
 	notify(s.tell)
-}
-
-// blame keeps the reason why nothing can be sent, for the error of a delivery timeout.
-func (q *partitionQueue) blame(err error) {
-	for _, b := range q.batches {
-		if b.state == stateWaiting {
-			b.lastErr = err
-		}
-	}
-}
-
-// deliveryError is the error of a batch whose delivery timeout has passed.
-func deliveryError(b *outBatch) error {
-	if b.lastErr == nil {
-		return ErrDeliveryTimeout
-	}
-	return fmt.Errorf("%w; the last attempt: %w", ErrDeliveryTimeout, b.lastErr)
 }

@@ -220,5 +220,15 @@ func SetAppendTime(b []byte, ms int64) {
 	binary.BigEndian.PutUint32(b[atCRC:], checksum(b))
 }
 
+// SetProducer gives the batch b another producer id, epoch and base sequence (KIP-98), and renews
+// the checksum, in place: what a client does that sends a batch again under a new identity. b must
+// be exactly one whole batch.
+func SetProducer(b []byte, id int64, epoch int16, baseSequence int32) {
+	binary.BigEndian.PutUint64(b[atProducerID:], uint64(id))
+	binary.BigEndian.PutUint16(b[atProducerEpoch:], uint16(epoch))
+	binary.BigEndian.PutUint32(b[atBaseSequence:], uint32(baseSequence))
+	binary.BigEndian.PutUint32(b[atCRC:], checksum(b))
+}
+
 // checksum is the CRC-32C that the batch b should carry.
 func checksum(b []byte) uint32 { return crc32.Checksum(b[atAttributes:], castagnoli) }
