@@ -13,6 +13,7 @@ import (
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/setting"
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -34,7 +35,7 @@ type catalog struct {
 type topic struct {
 	cluster.Topic
 	settings setting.Topic
-	logs     []*storage.Partition // by partition; nil where the node keeps no replica
+	logs     []*replica.Partition // by partition; nil where the node keeps no replica
 	limits   batch.Limits
 	metrics  *topicMetrics
 	failed   error // why partitions that should be in logs are not
@@ -59,6 +60,7 @@ func (s *Server) follow(ctx context.Context) error {
 		case <-snapshot.Changed():
 		case <-retry:
 		case <-s.store.Failed():
+			s.replicas.Wake()
 			return s.store.Err()
 		case <-ctx.Done():
 			return ctx.Err()
@@ -122,7 +124,7 @@ func (s *Server) openTopic(
 	opened := &topic{
 		Topic:    t,
 		settings: settings,
-		logs:     make([]*storage.Partition, len(t.Partitions)),
+		logs:     make([]*replica.Partition, len(t.Partitions)),
 		limits: batch.Limits{
 			MaxBatchBytes:        int(settings.MessageBytesMax),
 			MaxDecompressedBytes: s.static.MessageDecompressedBytesMax,
@@ -136,18 +138,17 @@ func (s *Server) openTopic(
 		if !slices.Contains(p.Replicas, s.cluster.NodeID()) {
 			continue
 		}
-		id := storage.PartitionID{Topic: storage.TopicID(t.ID), Partition: p.ID}
-		if log, ok := s.store.Partition(id); ok {
-			log.Configure(cfg)
-			opened.logs[i] = log
-			continue
-		}
 		creating.Go(func() error {
-			log, err := s.store.Create(ctx, id, cfg)
-			if err == nil {
-				opened.logs[i] = log
+			id := storage.PartitionID{Topic: storage.TopicID(t.ID), Partition: p.ID}
+			log, err := s.store.Create(ctx, id, cfg) // or the one that is there
+			if err != nil {
+				return err
 			}
-			return err
+			opened.logs[i] = s.replicas.Keep(log)
+			return opened.logs[i].Assign(ctx, replica.Assignment{
+				Topic: t.Name, ID: t.ID, State: p,
+				MinISR: p.MinISR(settings.InSyncReplicasMin),
+			})
 		})
 	}
 	opened.failed = creating.Wait()
@@ -202,6 +203,7 @@ func (s *Server) removeOthers(ctx context.Context, snapshot *cluster.Snapshot) e
 			slices.Contains(t.Partitions[id.Partition].Replicas, s.cluster.NodeID()) {
 			continue
 		}
+		s.replicas.Drop(id)
 		err := s.store.Delete(ctx, id)
 		if err != nil && !errors.Is(err, fault.UnknownTopicOrPartition) {
 			errs = append(errs, fmt.Errorf("deleting partition %s: %w", id, err))
@@ -263,17 +265,18 @@ func (s *Server) topic(name string) (*topic, error) {
 	return nil, fault.UnknownTopicOrPartition.With("topic", name)
 }
 
-// partition returns the log of a partition that this node leads.
-func (s *Server) partition(t *topic, partition int32) (*storage.Partition, error) {
+// partition returns the replica of a partition that this node leads.
+func (s *Server) partition(t *topic, partition int32) (*replica.Partition, error) {
 	if partition < 0 || int(partition) >= len(t.logs) {
 		return nil, fault.UnknownPartition.With("topic", t.Name, "partition", partition)
 	}
 	log := t.logs[partition]
-	if log == nil || t.Partitions[partition].Leader != s.cluster.NodeID() ||
-		s.cluster.Fenced() {
-		return nil, fault.NotLeaderOrFollower.With("topic", t.Name, "partition", partition)
+	if log != nil && !s.cluster.Fenced() {
+		if _, leads := log.Leads(); leads {
+			return log, nil
+		}
 	}
-	return log, nil
+	return nil, fault.NotLeaderOrFollower.With("topic", t.Name, "partition", partition)
 }
 
 // located gives an error of the store, which knows topics by id only, the name

@@ -10,6 +10,7 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -19,7 +20,7 @@ const fetchBytesDefault = 1 << 20
 type reader struct {
 	topic      *topic
 	partition  int32
-	log        *storage.Partition
+	log        *replica.Partition
 	next       storage.Offset // to read
 	bytesMax   int
 	recordsMax int
@@ -30,7 +31,7 @@ type reader struct {
 type page struct {
 	records    []*sluicev1.Record
 	batches    []byte
-	start, end storage.Offset // of the log
+	start, end storage.Offset // of what can be read: log start and high watermark
 }
 
 // empty reports whether nothing was read.
@@ -137,7 +138,7 @@ func (s *Server) poll(ctx context.Context, r *reader, wait time.Duration) (page,
 func (r *reader) read(ctx context.Context) (page, error) {
 	for {
 		from := r.next
-		chunk, err := r.log.Read(ctx, storage.ReadRequest{From: from, MaxBytes: r.bytesMax})
+		chunk, err := r.log.Read(ctx, from, r.bytesMax)
 		if err != nil {
 			return page{}, err
 		}

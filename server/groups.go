@@ -13,6 +13,7 @@ import (
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -232,7 +233,7 @@ func (s *Server) needOffsetsTopic(ctx context.Context) error {
 // shardID tells a partition of the offsets topic in one leader epoch from all
 // others.
 type shardID struct {
-	log   *storage.Partition
+	log   *replica.Partition
 	epoch int32
 }
 
@@ -247,9 +248,11 @@ func (s *Server) lead(old, next *catalog) {
 	if t != nil {
 		logs = make([]*group.Log, len(t.logs))
 		for i, log := range t.logs {
-			p := t.Partitions[i]
-			if log != nil && p.Leader == s.cluster.NodeID() {
-				logs[i] = s.groupLog(log, p.LeaderEpoch)
+			if log == nil {
+				continue
+			}
+			if epoch, leads := log.Leads(); leads {
+				logs[i] = s.groupLog(log, epoch)
 			}
 		}
 	}
@@ -257,10 +260,10 @@ func (s *Server) lead(old, next *catalog) {
 }
 
 // groupLog is a partition of the offsets topic as the coordinator uses it.
-func (s *Server) groupLog(log *storage.Partition, epoch int32) *group.Log {
+func (s *Server) groupLog(log *replica.Partition, epoch int32) *group.Log {
 	return &group.Log{
 		ID:    shardID{log, epoch},
-		Empty: log.End() == 0,
+		Empty: log.Log().End() == 0,
 		Append: func(records []group.Record, done func(error)) error {
 			now := s.cfg.Clock().UnixMilli()
 			encoded := make([]batch.Record, len(records))
@@ -271,28 +274,27 @@ func (s *Server) groupLog(log *storage.Partition, epoch int32) *group.Log {
 			if err != nil {
 				return fmt.Errorf("encoding records of %s: %w", offsetsTopic, err)
 			}
-			request := storage.AppendRequest{
-				Batch: b, LeaderEpoch: storage.LeaderEpoch(epoch),
-			}
-			return log.AppendAsync(request, func(_ storage.Appended, err error) { done(err) })
+			return log.AppendIn(epoch, storage.AppendRequest{Batch: b},
+				func(_ storage.Appended, err error) { done(err) })
 		},
 		Read: func(ctx context.Context, fn func(group.Record) error) error {
-			return readAll(ctx, log, fn)
+			return readAll(ctx, log, epoch, fn)
 		},
 	}
 }
 
-// readAll calls fn for each record of a log up to its end at the time of the
-// call.
+// readAll calls fn for each record of a log that an earlier leader may have
+// acknowledged.
 func readAll(
-	ctx context.Context, log *storage.Partition, fn func(group.Record) error,
+	ctx context.Context, log *replica.Partition, epoch int32, fn func(group.Record) error,
 ) error {
 	const bytesMax = 1 << 20
-	end := log.End()
+	end, err := log.Settled(ctx, epoch)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", offsetsTopic, err)
+	}
 	for next := log.Start(); next < end; {
-		chunk, err := log.Read(ctx, storage.ReadRequest{
-			From: next, UpTo: end, MaxBytes: bytesMax,
-		})
+		chunk, err := log.Read(ctx, next, bytesMax)
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", offsetsTopic, err)
 		}

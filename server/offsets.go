@@ -29,25 +29,18 @@ func (l *logService) ListOffsets(
 	found := false
 	switch text := request.GetAt(); text {
 	case "", "latest":
-		at = log.End()
+		at, err = log.Latest()
 	case "earliest":
 		at = log.Start()
 	case "max_timestamp":
 		at, timestamp, found, err = log.MaxTimestamp(ctx)
-		if err == nil && !found {
-			at = log.End()
-		}
 	default:
 		ms, ok := readTime(text)
 		if !ok {
 			return nil, fault.InvalidRequest.With().At("at", "is none of earliest, latest, "+
 				"max_timestamp, a time as in RFC 3339, and milliseconds since 1970")
 		}
-		end := log.End() // before the search, which would find what comes later
 		at, timestamp, found, err = log.OffsetForTime(ctx, ms)
-		if err == nil && !found {
-			at = end
-		}
 	}
 	if err != nil {
 		return nil, located(err, t, request.GetPartition())

@@ -16,6 +16,7 @@ import (
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -50,7 +51,7 @@ type production struct {
 // part is what a request writes to one partition: one batch.
 type part struct {
 	partition int32
-	log       *storage.Partition
+	log       *replica.Partition
 	records   []int // indices in the request; nil where there is only one part
 	batch     *buffer
 	bytes     int
@@ -211,28 +212,38 @@ func (p *production) submit() {
 	for i := range p.parts {
 		part := &p.parts[i]
 		request := storage.AppendRequest{
-			Batch:       part.batch.bytes,
-			LeaderEpoch: storage.LeaderEpoch(p.topic.Partitions[part.partition].LeaderEpoch),
-			AppendTime:  p.topic.settings.LogAppendTime,
-			Early:       p.request.GetAcks() == sluicev1.Acks_ACKS_LEADER,
+			Batch:      part.batch.bytes,
+			AppendTime: p.topic.settings.LogAppendTime,
+			Early:      p.request.GetAcks() == sluicev1.Acks_ACKS_LEADER,
 		}
 		if p.request.ExpectedOffset != nil {
 			expected := storage.Offset(p.request.GetExpectedOffset())
 			request.ExpectedOffset = &expected
 		}
-		err := part.log.AppendAsync(request, func(a storage.Appended, err error) {
+		done := func(a storage.Appended, err error) {
 			part.appended, part.err = a, err
 			if err == nil && !a.Duplicate {
 				p.topic.metrics.bytesIn.Add(float64(part.bytes))
 			}
 			p.settled()
-		})
-		if err != nil {
+		}
+		if err := part.log.Append(request, acksOf(p.request.GetAcks()), done); err != nil {
 			part.err = err
 			p.settled()
 		}
 	}
 	p.release() // the store has its own copy
+}
+
+// acksOf translates the acks of a request.
+func acksOf(acks sluicev1.Acks) replica.Acks {
+	switch acks {
+	case sluicev1.Acks_ACKS_NONE:
+		return replica.AcksNone
+	case sluicev1.Acks_ACKS_LEADER:
+		return replica.AcksLeader
+	}
+	return replica.AcksAll
 }
 
 // settled counts a part down.

@@ -28,6 +28,7 @@ import (
 	"github.com/sluicelog/sluice/internal/setting"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/server/schema"
 	"github.com/sluicelog/sluice/storage"
 )
@@ -35,15 +36,16 @@ import (
 // Server serves the RPCs of one node. All methods may be called concurrently.
 // The caller keeps the cluster and the store, and closes them after the Server.
 type Server struct {
-	cfg     Config
-	store   *storage.Store
-	cluster *cluster.Cluster
-	groups  *group.Coordinator
-	schemas *schema.Checker // nil: there is no registry
-	metrics *metrics
-	health  *health.Server
-	tasks   *run.Group
-	started atomic.Bool
+	cfg      Config
+	store    *storage.Store
+	cluster  *cluster.Cluster
+	replicas *replica.Replicas
+	groups   *group.Coordinator
+	schemas  *schema.Checker // nil: there is no registry
+	metrics  *metrics
+	health   *health.Server
+	tasks    *run.Group
+	started  atomic.Bool
 
 	static    setting.Broker // as they were at the start
 	catalog   atomic.Pointer[catalog]
@@ -71,8 +73,14 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		tasks:    run.New(context.Background(), "server"),
 		draining: make(chan struct{}),
 	}
+	var err error
+	s.replicas, err = replica.New(replica.Config{
+		Node: c.NodeID(), Fenced: c.Fenced, Clock: cfg.Clock, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Schemas != nil {
-		var err error
 		if s.schemas, err = schema.New(cfg.Schemas, schema.DefaultConfig()); err != nil {
 			return nil, err
 		}

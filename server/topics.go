@@ -12,6 +12,7 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/replica"
 	"github.com/sluicelog/sluice/storage"
 )
 
@@ -136,11 +137,11 @@ func (t *topicService) TrimTopic(
 	response := &sluicev1.TrimTopicResponse{}
 	for i, log := range logs {
 		o := request.GetOffsets()[i]
-		before := log.End()
+		before := log.HighWatermark()
 		if o.BeforeOffset != nil {
 			before = storage.Offset(o.GetBeforeOffset())
 		}
-		start, err := log.Trim(ctx, before)
+		start, err := log.Log().Trim(ctx, before)
 		if err != nil {
 			return nil, located(err, topic, o.GetPartition())
 		}
@@ -155,12 +156,12 @@ func (t *topicService) TrimTopic(
 // trimmed.
 func (s *Server) logsToTrim(
 	t *topic, offsets []*sluicev1.TrimOffset,
-) ([]*storage.Partition, error) {
+) ([]*replica.Partition, error) {
 	if len(offsets) == 0 {
 		return nil, fault.InvalidRequest.With().At("offsets", "is empty")
 	}
 	seen := make(map[int32]bool, len(offsets))
-	var logs []*storage.Partition
+	var logs []*replica.Partition
 	for i, o := range offsets {
 		log, err := s.partition(t, o.GetPartition())
 		if err != nil {
@@ -171,10 +172,10 @@ func (s *Server) logsToTrim(
 				fmt.Sprintf("is %d, which is there twice", o.GetPartition()))
 		}
 		seen[o.GetPartition()] = true
-		if at := storage.Offset(o.GetBeforeOffset()); at < 0 || at > log.End() {
+		if at := storage.Offset(o.GetBeforeOffset()); at < 0 || at > log.HighWatermark() {
 			return nil, fault.OffsetOutOfRange.With("topic", t.Name, "partition",
 				o.GetPartition(), "offset", at, "log_start_offset", log.Start(),
-				"high_watermark", log.End())
+				"high_watermark", log.HighWatermark())
 		}
 		logs = append(logs, log)
 	}

@@ -36,6 +36,8 @@ type Partition struct {
 	loaded    atomic.Bool   // producers stand as the log has them
 	loading   chan struct{} // has a token for the goroutine that loads them
 
+	observer atomic.Pointer[func()] // called after each publish; see Observe
+
 	mu             sync.Mutex
 	changed        chan struct{} // guarded by mu; nil while nobody waits
 	writtenChanged chan struct{} // likewise
@@ -157,9 +159,23 @@ func (p *Partition) wakeChanged() {
 	}
 }
 
+// Observe makes the store call fn after every advance of End and every move of
+// Start, on the goroutine that all appends of the node go through and before
+// they are answered: fn must not block. There is one observer; nil ends it.
+func (p *Partition) Observe(fn func()) {
+	if fn == nil {
+		p.observer.Store(nil)
+		return
+	}
+	p.observer.Store(&fn)
+}
+
 // publish makes a durable state visible.
 func (p *Partition) publish(state *logState) {
 	was := p.state.Swap(state)
+	if fn := p.observer.Load(); fn != nil {
+		(*fn)()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wakeChanged()
@@ -167,6 +183,10 @@ func (p *Partition) publish(state *logState) {
 		p.wakeWritten()
 	}
 }
+
+// Err returns why the partition takes no requests any more, or nil: it was
+// deleted, or the store has failed.
+func (p *Partition) Err() error { return p.usable() }
 
 // usable returns why the partition takes no requests, or nil.
 func (p *Partition) usable() error {
@@ -201,7 +221,7 @@ func (p *Partition) judged(at Offset, err error) error {
 
 // SetStable says below which offset records are committed and all transactions
 // are ended: the least of the high watermark and the last stable offset.
-// Compaction stays below it (rule S7). Until the first call it is the end of
+// Compaction and retention stay below it (rule S7). Until the first call it is the end of
 // what is durable; open transactions are respected in any case.
 func (p *Partition) SetStable(end Offset) { p.stable.Store(int64(end)) }
 

@@ -70,12 +70,13 @@ const noClock = -1
 
 // retires reports whether retention would remove a segment.
 func (p *Partition) retires(state *logState, now int64) bool {
-	return retained(state, p.config.Load(), now) > state.start
+	return retained(state, p.config.Load(), now, Offset(p.stable.Load())) > state.start
 }
 
 // retained returns the log start that the settings leave: the end of the
-// newest segment that is to go, or the start as it is.
-func retained(state *logState, cfg *PartitionConfig, now int64) Offset {
+// newest segment that is to go, or the start as it is. Nothing goes that is not
+// stable yet (S7).
+func retained(state *logState, cfg *PartitionConfig, now int64, stable Offset) Offset {
 	start := state.start
 	if !cfg.CleanupPolicy.deletes() {
 		return start
@@ -84,7 +85,7 @@ func retained(state *logState, cfg *PartitionConfig, now int64) Offset {
 	segments := state.segments()
 	for i, seg := range segments {
 		active := i == len(segments)-1
-		if active && seg.bytes == 0 {
+		if active && seg.bytes == 0 || seg.end > stable {
 			break
 		}
 		old := cfg.RetentionMs >= 0 && now != noClock && seg.newest() < now-cfg.RetentionMs
@@ -109,7 +110,7 @@ func (g *segment) newest() int64 {
 
 // admitRetire applies retention within the group, on the newest state.
 func (s *Store) admitRetire(g *group, p *Partition, now int64) (Offset, error) {
-	start := retained(p.w.state, p.config.Load(), now)
+	start := retained(p.w.state, p.config.Load(), now, Offset(p.stable.Load()))
 	if start <= p.w.state.start {
 		return p.w.state.start, nil
 	}

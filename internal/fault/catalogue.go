@@ -198,11 +198,30 @@ var (
 		Message: "The cluster's metadata cannot be changed at the moment.",
 		Hint:    "Retry with backoff.",
 	})
+	NotEnoughReplicas = row(Fault{
+		Reason: "NOT_ENOUGH_REPLICAS", Code: codes.Unavailable,
+		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
+		Message: "{topic}-{partition} has fewer in-sync replicas than min.insync.replicas.",
+		Hint:    "Retry with backoff; nothing was written. Look for the brokers that are down.",
+	})
+	NotEnoughReplicasAfterAppend = row(Fault{
+		Reason: "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Code: codes.Unavailable,
+		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
+		Message: "The records of {topic}-{partition} were written, but replicas fell out of " +
+			"sync before they could be acknowledged.",
+		Hint: "Retry with backoff: they may be there or not, so be an idempotent producer.",
+	})
 	NotLeaderOrFollower = row(Fault{
 		Reason: "NOT_LEADER_OR_FOLLOWER", Code: codes.Unavailable,
 		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
 		Message: "This node does not lead {topic}-{partition}.",
 		Hint:    "Refresh metadata and retry.",
+	})
+	OffsetNotAvailable = row(Fault{
+		Reason: "OFFSET_NOT_AVAILABLE", Code: codes.Unavailable,
+		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
+		Message: "The new leader of {topic}-{partition} does not know yet what is committed.",
+		Hint:    "Retry with backoff: its followers have to be heard of first.",
 	})
 	OffsetMetadataTooLarge = row(Fault{
 		Reason: "OFFSET_METADATA_TOO_LARGE", Code: codes.InvalidArgument,

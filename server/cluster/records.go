@@ -50,6 +50,9 @@ type partitionRecord struct {
 	LeaderEpoch int32   `json:"leader_epoch"`
 	ISR         []int32 `json:"isr"`
 	ELR         []int32 `json:"elr,omitempty"`
+	Adding      []int32 `json:"adding,omitempty"`
+	Removing    []int32 `json:"removing,omitempty"`
+	Unclean     bool    `json:"unclean,omitempty"`
 }
 
 type configRecord struct {
@@ -142,6 +145,9 @@ func (r partitionRecord) check() error {
 		return fmt.Errorf("leader %d is none of the replicas %v", r.Leader, r.Replicas)
 	case slices.ContainsFunc(r.ISR, stranger) || slices.ContainsFunc(r.ELR, stranger):
 		return fmt.Errorf("in-sync %v and eligible %v of the replicas %v", r.ISR, r.ELR,
+			r.Replicas)
+	case slices.ContainsFunc(r.Adding, stranger) || slices.ContainsFunc(r.Removing, stranger):
+		return fmt.Errorf("adding %v and removing %v of the replicas %v", r.Adding, r.Removing,
 			r.Replicas)
 	}
 	return nil

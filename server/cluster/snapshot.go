@@ -401,7 +401,9 @@ func (t *topicState) makeView(layers setting.Layers) *Topic {
 func partitionOf(id int32, e entry[partitionRecord]) Partition {
 	return Partition{
 		ID: id, Leader: e.record.Leader, LeaderEpoch: e.record.LeaderEpoch,
-		Replicas: e.record.Replicas, ISR: e.record.ISR, ELR: e.record.ELR, Epoch: e.mod,
+		Replicas: e.record.Replicas, ISR: e.record.ISR, ELR: e.record.ELR,
+		Adding: e.record.Adding, Removing: e.record.Removing, Unclean: e.record.Unclean,
+		Epoch: e.mod,
 	}
 }
 
@@ -409,6 +411,7 @@ func recordOf(p Partition) partitionRecord {
 	return partitionRecord{
 		Version: recordVersion, Replicas: p.Replicas, Leader: p.Leader,
 		LeaderEpoch: p.LeaderEpoch, ISR: p.ISR, ELR: p.ELR,
+		Adding: p.Adding, Removing: p.Removing, Unclean: p.Unclean,
 	}
 }
 

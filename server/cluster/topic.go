@@ -74,8 +74,22 @@ type Partition struct {
 	// ELR are the replicas that are not in sync but hold every acknowledged
 	// record (KIP-966).
 	ELR []int32
-	// Epoch is the revision of the last change.
+	// Adding and Removing are the replicas that a reassignment adds and takes
+	// away; those that it adds are in Replicas already, those that it takes away
+	// are there until it is complete (R1).
+	Adding, Removing []int32
+	// Unclean says that an operator made a replica the leader which may lack
+	// acknowledged records (C6).
+	Unclean bool
+	// Epoch is the partition epoch: the revision of the last change.
 	Epoch int64
+}
+
+// MinISR returns how many replicas must be in sync for records to be
+// acknowledged with acks=all: min.insync.replicas, but never more than there
+// are replicas (KIP-966 calls that the effective one).
+func (p Partition) MinISR(configured int32) int {
+	return max(min(int(configured), len(p.Replicas)), 1)
 }
 
 // Topic is what the cluster agrees on about a topic. The slices and maps are
