@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/sluicelog/sluice/internal/fault"
@@ -17,10 +18,17 @@ const typeConfluent = "application/vnd.kafka.v2+json"
 // confluentAnswers lists what a v2 caller may accept: the type itself, plain
 // JSON, and the names that callers of other servers send. They all get the same
 // body.
-var confluentAnswers = []string{
-	typeConfluent, typeJSON, "application/vnd.kafka+json", "application/vnd.kafka.v1+json",
-	typeBinary, "application/vnd.kafka.json.v2+json", typeAvro,
-}
+var confluentAnswers = func() []string {
+	types := []string{typeConfluent, typeJSON}
+	all := formatTypes([]*embedded{binaryFormat, jsonFormat, avroFormat, textFormat})
+	for _, media := range append(all, "application/vnd.kafka.jsonschema.v2+json",
+		"application/vnd.kafka.protobuf.v2+json") {
+		if media != "application/octet-stream" && !slices.Contains(types, media) {
+			types = append(types, media)
+		}
+	}
+	return types
+}()
 
 var confluentSurface = &surface{
 	media: typeConfluent, shape: confluentError,
@@ -65,10 +73,7 @@ func (g *Gateway) addConfluent() {
 			},
 		})
 	}
-	formats := []string{typeBinary}
-	if g.schemas != nil {
-		formats = append(formats, typeAvro)
-	}
+	formats := formatTypes(g.formats())
 	for _, pattern := range []string{
 		"/topics/{topic}", "/topics/{topic}/partitions/{partition}",
 	} {
@@ -78,6 +83,10 @@ func (g *Gateway) addConfluent() {
 			handle: g.confluentProduce,
 		})
 	}
+	g.add(route{
+		method: http.MethodGet, pattern: "/topics/{topic}/partitions/{partition}/records",
+		surface: confluentSurface, produces: g.recordTypes(), handle: g.confluentRead,
+	})
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		g.add(route{
 			method: method, pattern: "/", surface: confluentSurface, handle: g.root,

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 
 	"github.com/sluicelog/sluice/clients/go/serde"
@@ -49,12 +48,6 @@ func (c schemaChoice) given() bool { return c.text != nil || c.id != nil }
 type avroRequest struct {
 	records    []*sluicev1.ProduceRecord
 	key, value schemaChoice
-}
-
-// isAvro reports whether a body is in the Avro format.
-func isAvro(header http.Header) bool {
-	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	return err == nil && media == typeAvro
 }
 
 // encodeAvro reads the body of a v2 produce in the Avro format and encodes its

@@ -43,14 +43,15 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	}
 	b, _ := r.Body.(*body)
 	text, err := b.all()
+	format := g.bodyFormat(r.Header)
 	var ids schemaIDs
 	switch {
 	case err != nil:
 		err = confluentBodyError(err)
-	case isAvro(r.Header):
+	case format.shape == nil:
 		request.Records, ids, err = g.encodeAvro(outgoing(r), p["topic"], text)
 	default:
-		request.Records, err = decodeConfluent(text)
+		request.Records, err = decodeConfluent(text, format)
 		err = confluentBodyError(err)
 	}
 	if err != nil {
@@ -68,21 +69,21 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	g.write(w, r, http.StatusOK, appendConfluentOffsets(nil, answer, ids))
 }
 
-// decodeConfluent reads the body of a v2 produce in the binary format.
-func decodeConfluent(text []byte) ([]*sluicev1.ProduceRecord, error) {
+// decodeConfluent reads the body of a v2 produce in a format without schemas.
+func decodeConfluent(text []byte, format *embedded) ([]*sluicev1.ProduceRecord, error) {
 	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || string(trimmed) == "null" {
 		return nil, fault.Unprocessable.Because("the body is empty; records is required")
 	}
 	s := jsonscan.New(text)
-	reader := newRecordReader(s, len(text), &confluentRecords)
+	reader := newRecordReader(s, len(text), format.shape)
 	var records []*sluicev1.ProduceRecord
 	err := confluentFields.read(s, func(field uint) (err error) {
 		if field == 0 {
 			records, err = reader.list()
 			return err
 		}
-		return fault.Unprocessable.Because("%s: the binary format has no schemas",
-			confluentFields.name(field))
+		return fault.Unprocessable.Because("%s: the %s format has no schemas",
+			confluentFields.name(field), format.name)
 	})
 	if err == nil {
 		err = s.End()

@@ -53,13 +53,16 @@ func TestConfluentErrors(t *testing.T) {
 		status, code       int
 		want               string
 	}{
-		"plain JSON type": {
-			"/topics/orders", one, "Content-Type: application/json",
+		"type of no server": {
+			"/topics/orders", one, "Content-Type: text/plain",
 			415, 415, "HTTP 415 Unsupported Media Type",
 		},
-		"no format": {
-			"/topics/orders", one, "Content-Type: application/vnd.kafka.v2+json",
+		"format without a registry for it": {
+			"/topics/orders", one, "Content-Type: application/vnd.kafka.protobuf.v2+json",
 			415, 415, "application/vnd.kafka.binary.v2+json",
+		},
+		"charset": {
+			"/topics/orders", one, binary + "; charset=utf-16", 415, 415, "charset",
 		},
 		"no type":      {"/topics/orders", one, "Content-Type: ", 415, 415, "no Content-Type"},
 		"accept":       {"/topics/orders", one, "Accept: text/plain", 406, 406, "HTTP 406"},

@@ -10,3 +10,17 @@ func (g *Gateway) Routes() (routes [][2]string) {
 
 // BodyBytes returns what is held of the bodies of requests in progress.
 func (g *Gateway) BodyBytes() int64 { return g.bodyBytes.Load() }
+
+// Reading reports whether a call waits in a read of the instance of a path.
+func (g *Gateway) Reading(path string) bool {
+	g.consumers.mu.Lock()
+	defer g.consumers.mu.Unlock()
+	for key, i := range g.consumers.byKey {
+		if path == "/consumers/"+key.group+"/instances/"+key.name {
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			return i.calls > 1 && len(i.reading) > 0
+		}
+	}
+	return false
+}

@@ -40,6 +40,7 @@ type broker struct {
 	request *sluicev1.ProduceRequest // the last one
 	fail    error                    // what every call answers, if set
 	group   string
+	groups  *coordinator
 
 	keepNothing bool          // answer a produce, and forget it
 	fetching    chan struct{} // holds a value once a fetch waits
@@ -49,7 +50,7 @@ type broker struct {
 func newBroker(topics map[string]int) *broker {
 	b := &broker{
 		logs: map[string][][]*sluicev1.Record{}, grown: make(chan struct{}),
-		fetching: make(chan struct{}, 1),
+		fetching: make(chan struct{}, 1), groups: newCoordinator(),
 	}
 	for name, partitions := range topics {
 		b.logs[name] = make([][]*sluicev1.Record, partitions)
@@ -236,7 +237,7 @@ func fetched(
 func (b *broker) FetchStream(
 	request *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
 ) error {
-	next := map[int]int64{}
+	next, told := map[int]int64{}, map[int]bool{}
 	for i, p := range request.GetPartitions() {
 		next[i] = p.GetOffset()
 	}
@@ -250,12 +251,24 @@ func (b *broker) FetchStream(
 				b.mu.Unlock()
 				return fault.Status(err).Err()
 			}
-			if end := int64(len(log)); next[i] < end {
+			end := int64(len(log))
+			if next[i] > end {
+				b.mu.Unlock()
+				return fault.Status(fault.OffsetOutOfRange.With("offset", next[i], "topic",
+					p.GetTopic(), "partition", p.GetPartition())).Err()
+			}
+			if next[i] < end {
 				answers = append(answers, &sluicev1.FetchStreamResponse{
 					Topic: p.GetTopic(), Partition: p.GetPartition(), Records: log[next[i]:],
 					HighWatermark: end, NextOffset: end,
 				})
 				next[i] = end
+			} else if !told[i] {
+				told[i] = true
+				answers = append(answers, &sluicev1.FetchStreamResponse{
+					Topic: p.GetTopic(), Partition: p.GetPartition(), HighWatermark: end,
+					NextOffset: end,
+				})
 			}
 		}
 		b.mu.Unlock()
@@ -402,6 +415,7 @@ func newFront(t testing.TB, change func(*gateway.Config)) *front {
 	require.NoError(t, err)
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)
+	t.Cleanup(g.Close)
 	return &front{broker: b, url: server.URL, gateway: g}
 }
 

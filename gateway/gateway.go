@@ -43,6 +43,19 @@ type Config struct {
 	// Docs holds openapi.json and openapi.yaml at its top, which the
 	// documentation pages show. Nil: no document and no pages (404).
 	Docs fs.FS
+	// Address is where other gateways reach this one, as host:port. Empty: they
+	// do not.
+	Address string
+	// Peers are the addresses of other gateways in front of the same cluster,
+	// besides those that its brokers advertise. Consumer instances of all of
+	// them are served by each, if each knows the others.
+	Peers []string
+	// PublicURL is the URL under which callers reach the gateway, in the links
+	// that it answers with. Empty: as each caller's request has it.
+	PublicURL string
+	// TrustForwarded makes those links follow X-Forwarded-Proto and
+	// X-Forwarded-Host. Only where a proxy in front sets or removes both.
+	TrustForwarded bool
 	// Limits bounds what callers can use up. The zero value is DefaultLimits.
 	Limits Limits
 	// Logger takes what callers are not told. Nil: nothing is logged.
@@ -61,7 +74,11 @@ type Gateway struct {
 	topics   sluicev1.TopicServiceClient
 	configs  sluicev1.ConfigServiceClient
 	clusters sluicev1.ClusterServiceClient
+	groups   sluicev1.GroupServiceClient
 	schemas  *schemas // nil: no schema registry
+
+	peers     *peers
+	consumers *instances
 
 	requests    atomic.Int64  // in progress
 	streamCount atomic.Int64  // live streams in progress
@@ -90,17 +107,21 @@ func New(config Config) (*Gateway, error) {
 		topics:   sluicev1.NewTopicServiceClient(config.Conn),
 		configs:  sluicev1.NewConfigServiceClient(config.Conn),
 		clusters: sluicev1.NewClusterServiceClient(config.Conn),
+		groups:   sluicev1.NewGroupServiceClient(config.Conn),
 		stopping: make(chan struct{}),
 	}
 	if config.Schemas != nil {
 		g.schemas = newSchemas(config.Schemas)
 	}
+	g.peers = newPeers(g)
+	g.consumers = &instances{g: g, byKey: map[instanceKey]*instance{}}
 	native, err := g.native()
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	g.addNative(native)
 	g.addConfluent()
+	g.addConsumers()
 	g.addLive()
 	g.addHealth()
 	if config.Docs != nil {
@@ -114,6 +135,9 @@ func New(config Config) (*Gateway, error) {
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{id: requestID(r.Header)}
+	if g.config.TrustForwarded {
+		c.believe(r.Header)
+	}
 	header := w.Header()
 	header.Set("X-Request-Id", c.id)
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -161,6 +185,8 @@ type call struct {
 	head  bool
 	media string // the negotiated media type of the answer
 	query url.Values
+	// The caller's URL as a proxy in front has it, where that is believed.
+	scheme, host string
 }
 
 type callKey struct{}

@@ -40,6 +40,15 @@ type Limits struct {
 	// DrainTimeout is how long Serve waits for requests in progress when it
 	// stops.
 	DrainTimeout time.Duration
+	// PollTimeMax is how long a v2 read may wait for records; a longer timeout
+	// counts as this.
+	PollTimeMax time.Duration
+	// ConsumerCountMax is how many consumer instances there are at once; more
+	// get 429. At least 1.
+	ConsumerCountMax int
+	// ConsumerIdleTimeout is after how long an instance that nobody calls is
+	// gone, as Kafka REST's consumer.instance.timeout.ms.
+	ConsumerIdleTimeout time.Duration
 	// HeartbeatInterval is how often a quiet event stream says that it lives.
 	HeartbeatInterval time.Duration
 }
@@ -59,6 +68,9 @@ func DefaultLimits() Limits {
 		WriteTimeout:                 30 * time.Second,
 		IdleTimeout:                  time.Minute,
 		DrainTimeout:                 10 * time.Second,
+		PollTimeMax:                  30 * time.Second,
+		ConsumerCountMax:             10_000,
+		ConsumerIdleTimeout:          5 * time.Minute,
 		HeartbeatInterval:            15 * time.Second,
 	}
 }
@@ -81,6 +93,9 @@ func (l Limits) Validate() error {
 		{"WriteTimeout", int64(l.WriteTimeout), 1},
 		{"IdleTimeout", int64(l.IdleTimeout), 1},
 		{"DrainTimeout", int64(l.DrainTimeout), 1},
+		{"PollTimeMax", int64(l.PollTimeMax), 1},
+		{"ConsumerCountMax", int64(l.ConsumerCountMax), 1},
+		{"ConsumerIdleTimeout", int64(l.ConsumerIdleTimeout), 1},
 		{"HeartbeatInterval", int64(l.HeartbeatInterval), 1},
 	} {
 		if limit.value < limit.min {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"google.golang.org/grpc"
@@ -77,4 +78,11 @@ func invalidSchema(message string, cause error) error {
 		cause = fault.Unprocessable
 	}
 	return &shaped{http.StatusUnprocessableEntity, 42205, "Invalid schema: " + message, cause}
+}
+
+// isUnknownSchema reports whether the registry has no schema of an id, which
+// asking again will not change.
+func isUnknownSchema(err error) bool {
+	fixed, ok := errors.AsType[*shaped](err)
+	return ok && status.Code(fixed.cause) == codes.NotFound
 }

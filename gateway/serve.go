@@ -24,10 +24,20 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		Drain:                        g.Drain,
 		Logger:                       g.log,
 	})
+	g.Close()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	return nil
+}
+
+// Close ends the consumer instances: their groups move on without them. Serve
+// does it by itself; a gateway on a server of another's making is closed before
+// its connection to the broker is. It may be called more than once.
+func (g *Gateway) Close() {
+	g.Drain()
+	g.consumers.end()
+	g.peers.client.CloseIdleConnections()
 }
 
 // Drain makes the gateway unready and ends its live streams. Requests are still

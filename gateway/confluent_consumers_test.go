@@ -1,0 +1,522 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/internal/fault"
+)
+
+const v2Type = "Content-Type: application/vnd.kafka.v2+json"
+
+// instance is a consumer instance as its caller sees it.
+type instance struct {
+	f    *front
+	path string
+}
+
+// consumer makes an instance with the body.
+func (f *front) consumer(t testing.TB, group, body string) *instance {
+	t.Helper()
+	answer := f.do(t, http.MethodPost, "/consumers/"+group, body, v2Type)
+	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	var made struct {
+		ID  string `json:"instance_id"`
+		URI string `json:"base_uri"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(answer.body), &made))
+	require.True(t, strings.HasSuffix(made.URI, "/consumers/"+group+"/instances/"+made.ID))
+	u, err := url.Parse(made.URI)
+	require.NoError(t, err)
+	return &instance{f: f, path: u.Path}
+}
+
+// do calls the instance.
+func (i *instance) do(
+	t testing.TB, method, path, body string, headers ...string,
+) reply {
+	t.Helper()
+	return i.f.do(t, method, i.path+path, body, append([]string{v2Type}, headers...)...)
+}
+
+// ok calls the instance and fails the test unless it is done.
+func (i *instance) ok(t testing.TB, method, path, body string, headers ...string) string {
+	t.Helper()
+	answer := i.do(t, method, path, body, headers...)
+	require.Contains(t, []int{200, 204}, answer.status, answer.body)
+	return answer.body
+}
+
+func (i *instance) read(t testing.TB, query string, headers ...string) string {
+	t.Helper()
+	return i.ok(t, http.MethodGet, "/records"+query, "", headers...)
+}
+
+// values returns the values of records in the binary format.
+func values(t testing.TB, text string) (values []string) {
+	t.Helper()
+	var records []struct {
+		Value []byte `json:"value"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &records), text)
+	for _, r := range records {
+		values = append(values, string(r.Value))
+	}
+	return values
+}
+
+const (
+	orders0 = `{"partitions":[{"topic":"orders","partition":0}]}`
+	both    = `{"partitions":[{"topic":"orders","partition":0},{"topic":"orders","partition":1}]}`
+)
+
+func TestAnAssignedConsumer(t *testing.T) {
+	f := newFront(t, nil)
+	for _, value := range []string{"a", "bb", "ccc", "dddd"} {
+		f.append("orders", 0, value)
+	}
+	c := f.consumer(t, "g", `{"name":"one","auto.offset.reset":"earliest",`+
+		`"auto.commit.enable":"false"}`)
+	assert.JSONEq(t, `{"partitions":[]}`, c.ok(t, http.MethodGet, "/assignments", ""))
+	c.ok(t, http.MethodPost, "/assignments", both)
+	assert.JSONEq(t, both, c.ok(t, http.MethodGet, "/assignments/", ""))
+	assert.Equal(t, []string{"a"}, values(t, c.read(t, "?max_bytes=1")), "always one record")
+	assert.Equal(t, []string{"bb", "ccc"}, values(t, c.read(t, "?max_bytes=5")))
+	assert.Equal(t, []string{"dddd"}, values(t, c.read(t, "?max_bytes=0")))
+	assert.Empty(t, values(t, c.read(t, "?timeout=1")))
+
+	c.ok(t, http.MethodPost, "/positions/beginning", orders0)
+	assert.Len(t, values(t, c.read(t, "")), 4)
+	c.ok(t, http.MethodPost, "/positions/end", orders0)
+	assert.Empty(t, values(t, c.read(t, "?timeout=1")))
+	c.ok(t, http.MethodPost, "/positions",
+		`{"offsets":[{"topic":"orders","partition":0,"offset":2,"metadata":"m"}]}`)
+	assert.Equal(t, []string{"ccc", "dddd"}, values(t, c.read(t, "")))
+	c.ok(t, http.MethodPost, "/positions",
+		`{"timestamps":[{"topic":"orders","partition":0,"timestamp":"2026-01-01T00:00:00Z"}]}`)
+	assert.Len(t, values(t, c.read(t, "")), 4)
+	c.ok(t, http.MethodPost, "/positions",
+		`{"timestamps":[{"topic":"orders","partition":0,"timestamp":9767225600123}]}`)
+	assert.Empty(t, values(t, c.read(t, "?timeout=1")))
+
+	c.ok(t, http.MethodPost, "/positions",
+		`{"offsets":[{"topic":"orders","partition":0,"offset":99}]}`)
+	assert.Len(t, values(t, c.read(t, "")), 4, "earliest where the log does not hold it")
+	c.ok(t, http.MethodDelete, "/subscription", "")
+	assert.JSONEq(t, `{"partitions":[]}`, c.ok(t, http.MethodGet, "/assignments", ""))
+	c.ok(t, http.MethodDelete, "", "")
+	assert.Equal(t, http.StatusNotFound, c.do(t, http.MethodGet, "/records", "").status)
+}
+
+func TestCommits(t *testing.T) {
+	f := newFront(t, nil)
+	for range 5 {
+		f.append("orders", 0, "x")
+	}
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","auto.commit.enable":"false"}`)
+	c.ok(t, http.MethodPost, "/assignments", both)
+	committed := func(t *testing.T) string {
+		t.Helper()
+		return c.ok(t, http.MethodGet, "/offsets", both)
+	}
+	assert.JSONEq(t, `{"offsets":[]}`, committed(t), "what was never committed is left out")
+	assert.Equal(t, `[]`, c.ok(t, http.MethodPost, "/offsets",
+		`{"offsets":[{"topic":"orders","partition":0,"offset":1,"metadata":"note"}]}`))
+	assert.JSONEq(t, `{"offsets":[{"topic":"orders","partition":0,"offset":2,"metadata":"note"}]}`,
+		committed(t), "the offset after the one given")
+	c.ok(t, http.MethodPost, "/offsets?async=true",
+		`{"partitions":[{"topic":"orders","partition":0,"offset":2}]}`)
+	assert.Contains(t, committed(t), `"offset":3`)
+	c.ok(t, http.MethodPost, "/offsets", "")
+	assert.Contains(t, committed(t), `"offset":3`, "nothing was read, so nothing is committed")
+	assert.Len(t, values(t, c.read(t, "")), 5)
+	for _, body := range []string{"", "{}", "null"} {
+		c.ok(t, http.MethodPost, "/offsets", body)
+		assert.Contains(t, committed(t), `"offset":5`, "everything that was read")
+	}
+	answer := c.do(t, http.MethodPost, "/offsets", `{"offsets":[`+
+		`{"topic":"orders","partition":0,"offset":0},{"topic":"gone","partition":1,"offset":0}]}`)
+	assert.Equal(t, http.StatusNotFound, answer.status, "a failure is told")
+	assert.Contains(t, answer.body, "1 of 2 offsets were not committed, those of gone-1.")
+	assert.Contains(t, committed(t), `"offset":1`, "the others are committed all the same")
+
+	next := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	next.ok(t, http.MethodPost, "/assignments", orders0)
+	assert.Len(t, values(t, next.read(t, "")), 4, "it goes on where the group was")
+}
+
+func TestAutoCommit(t *testing.T) {
+	f := newFront(t, nil)
+	for range 3 {
+		f.append("orders", 0, "x")
+	}
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","auto.commit.enable":true}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	c.read(t, "?max_bytes=1")
+	assert.JSONEq(t, `{"offsets":[]}`, c.ok(t, http.MethodGet, "/offsets", orders0),
+		"its caller may not have worked on it yet")
+	c.read(t, "?max_bytes=1")
+	assert.Contains(t, c.ok(t, http.MethodGet, "/offsets", orders0), `"offset":1`)
+	c.ok(t, http.MethodDelete, "", "")
+	next := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	assert.Contains(t, next.ok(t, http.MethodGet, "/offsets", orders0), `"offset":2`)
+}
+
+func TestSubscriptions(t *testing.T) {
+	f := newFront(t, nil)
+	f.append("orders", 1, "before")
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","format":"binary"}`)
+	assert.JSONEq(t, `{"topics":[]}`, c.ok(t, http.MethodGet, "/subscription", ""))
+	c.ok(t, http.MethodPost, "/subscription", `{"topics":["orders"]}`)
+	assert.JSONEq(t, `{"topics":["orders"]}`, c.ok(t, http.MethodGet, "/subscription", ""))
+	assert.JSONEq(t, both, c.ok(t, http.MethodGet, "/assignments", ""))
+	assert.Equal(t, []string{"before"}, values(t, c.read(t, "")))
+
+	c.ok(t, http.MethodPost, "/subscription", `{"topics":["payments"]}`)
+	assert.JSONEq(t, `{"partitions":[{"topic":"payments","partition":0}]}`,
+		c.ok(t, http.MethodGet, "/assignments", ""), "a second one replaces the first")
+	c.ok(t, http.MethodPost, "/subscription", `{"topic_pattern":"orders|pay.*"}`)
+	assert.JSONEq(t, `{"topics":[],"topic_pattern":"orders|pay.*"}`,
+		c.ok(t, http.MethodGet, "/subscription", ""))
+	assert.Equal(t, 3, strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic"))
+
+	other := f.consumer(t, "g", "")
+	other.ok(t, http.MethodPost, "/subscription", `{"topics":["orders"]}`)
+	require.Eventually(t, func() bool {
+		return strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic") == 2
+	}, 10*time.Second, time.Millisecond, "the group shares its partitions without a read")
+	other.ok(t, http.MethodDelete, "", "")
+	require.Eventually(t, func() bool {
+		return strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic") == 3
+	}, 10*time.Second, time.Millisecond)
+	c.ok(t, http.MethodDelete, "/subscription", "")
+	assert.JSONEq(t, `{"topics":[]}`, c.ok(t, http.MethodGet, "/subscription", ""))
+	assert.Len(t, f.groups.left, 2)
+}
+
+// A read that waits is woken by what the group gives it.
+func TestAReadSeesARebalance(t *testing.T) {
+	f := newFront(t, nil)
+	first := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	first.ok(t, http.MethodPost, "/subscription", `{"topics":["payments"]}`)
+	second := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	second.ok(t, http.MethodPost, "/subscription", `{"topics":["payments"]}`)
+	waiting, reading := first, second
+	if strings.Contains(first.ok(t, http.MethodGet, "/assignments", ""), "payments") {
+		waiting, reading = second, first
+	}
+	answers := f.later(t, waiting.path+"/records?timeout=30000")
+	reading.ok(t, http.MethodDelete, "", "")
+	f.append("payments", 0, "x")
+	assert.Equal(t, []string{"x"}, values(t, (<-answers).body))
+}
+
+// A member that was taken for dead joins again, and goes on after what was
+// committed.
+func TestAConsumerThatWasTakenForDead(t *testing.T) {
+	f := newFront(t, nil)
+	f.append("payments", 0, "x")
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","auto.commit.enable":"false"}`)
+	c.ok(t, http.MethodPost, "/subscription", `{"topics":["payments"]}`)
+	assert.Equal(t, []string{"x"}, values(t, c.read(t, "")))
+	f.groups.evict()
+	answer := c.do(t, http.MethodPost, "/offsets", "")
+	if answer.status != http.StatusOK { // it may have joined again by now
+		assert.Equal(t, http.StatusConflict, answer.status)
+		code, _ := problemOf(t, answer)
+		assert.Equal(t, 40903, code)
+	}
+	require.Eventually(t, func() bool {
+		return len(values(t, c.read(t, "?timeout=100"))) == 1
+	}, 10*time.Second, time.Millisecond, "what was not committed comes again")
+	c.ok(t, http.MethodPost, "/offsets", "")
+	f.groups.mu.Lock()
+	f.groups.stale = 1
+	f.groups.mu.Unlock()
+	c.ok(t, http.MethodPost, "/offsets", `{"offsets":[{"topic":"payments","partition":0,"offset":0}]}`)
+}
+
+func TestALongPoll(t *testing.T) {
+	f := newFront(t, nil)
+	c := f.consumer(t, "g", `{"consumer.request.timeout.ms":1,"fetch.min.bytes":"3",`+
+		`"auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", both)
+	assert.Empty(t, values(t, c.read(t, "")), "the default timeout is the instance's")
+	f.append("orders", 0, "aa")
+	assert.Equal(t, []string{"aa"}, values(t, c.read(t, "")), "after it, what there is")
+	answers := f.later(t, c.path+"/records?timeout=60000")
+	f.append("orders", 0, "bb")
+	f.append("orders", 1, "cc")
+	assert.ElementsMatch(t, []string{"bb", "cc"}, values(t, (<-answers).body))
+
+	waiting := f.later(t, c.path+"/records?timeout=60000")
+	again := f.later(t, c.path+"/records?timeout=60000")
+	require.Eventually(t, func() bool { return f.gateway.Reading(c.path) }, 10*time.Second,
+		time.Millisecond)
+	c.ok(t, http.MethodDelete, "", "")
+	for _, answer := range []reply{<-waiting, <-again} {
+		assert.Equal(t, http.StatusNotFound, answer.status)
+		code, _ := problemOf(t, answer)
+		assert.Equal(t, 40403, code)
+	}
+}
+
+func TestConsumerErrors(t *testing.T) {
+	f := newFront(t, nil)
+	f.consumer(t, "g", `{"name":"idle","format":"json"}`)
+	f.consumer(t, "g", `{"name":"assigned"}`).ok(t, http.MethodPost, "/assignments", orders0)
+	f.consumer(t, "g", `{"name":"subscribed"}`).ok(t, http.MethodPost, "/subscription",
+		`{"topics":["orders"]}`)
+	f.consumer(t, "g", `{"name":"none","auto.offset.reset":"none"}`).
+		ok(t, http.MethodPost, "/assignments", orders0)
+	const exclusive = "Illegal state: Subscription to topics, partitions and pattern are mutually"
+	for _, test := range []struct {
+		call, body   string
+		status, code int
+		want         string
+	}{
+		{"POST", `{"name":"idle"}`, 409, 40902, "already exists in the specified consumer group"},
+		{"POST", `{"id":"idle","name":"x"}`, 409, 40902, "already exists"},
+		{"POST", `{"format":"xml"}`, 422, 422, "Invalid format type."},
+		{"POST", `{"format":"protobuf"}`, 422, 422, "Invalid format type."},
+		{"POST", `{"auto.offset.reset":"foo"}`, 422, 42204, "Invalid consumer configuration: auto"},
+		{"POST", `{"auto.commit.enable":"no"}`, 422, 42204, "Invalid consumer configuration: "},
+		{
+			"POST", `{"fetch.min.bytes":-2}`, 422, 40001,
+			"Invalid consumer configuration. It does not abide by the constraints: fetch.min.bytes",
+		},
+		{"POST", `{"responseMinBytes":"10000001"}`, 422, 40001, "at most 10000000"},
+		{"POST", `{"consumer.request.timeout.ms":0}`, 422, 40001, "at least 1"},
+		{"POST", `{"requestWaitMs":1e3}`, 422, 40001, "at least 1"},
+		{"POST", `{"colour":1}`, 422, 422, "Unrecognized field: colour"},
+		{"POST", `{"name":"a\u0000b"}`, 422, 422, "name"},
+		{"POST", `{"name":"` + strings.Repeat("n", 256) + `"}`, 422, 422, "name"},
+		{"POST", `{"name":`, 400, 400, "the end of the text"},
+		{"POST", `{"name":[]}`, 400, 400, "name"},
+		{"POST", `[]`, 400, 400, "an array where an object"},
+		{"POST", `{"name":"a","name":"b"}`, 400, 400, "occurs twice"},
+
+		{"GET /absent/records", ``, 404, 40403, "Consumer instance not found."},
+		{"DELETE /absent", ``, 404, 40403, "Consumer instance not found."},
+		{"POST /absent/offsets", ``, 404, 40403, "Consumer instance not found."},
+		{"GET /idle/records", ``, 406, 40601, "does not match the deserializer"},
+		{"GET /assigned/records?timeout=x", ``, 400, 400, "timeout"},
+		{"GET /assigned/records?max_bytes=1&max_bytes=2", ``, 400, 400, "more than once"},
+		{"GET /none/records", ``, 409, 40903, "no reset policy for partition orders-0"},
+
+		{"POST /assigned/subscription", `{"topics":["orders"]}`, 409, 40903, exclusive},
+		{"POST /subscribed/assignments", orders0, 409, 40903, exclusive},
+		{
+			"POST /idle/subscription", `{"topics":["a"],"topic_pattern":"b"}`, 409, 40903,
+			exclusive,
+		},
+		{"POST /idle/subscription", `{}`, 422, 422, "topics"},
+		{"POST /idle/subscription", ``, 422, 422, "the body is empty"},
+		{"POST /idle/subscription", `{"topics":["a/b"]}`, 400, 40002, "a/b"},
+		{"POST /idle/subscription", `{"topics":[".."]}`, 400, 40002, ".."},
+		{"POST /idle/subscription", `{"topic_pattern":"("}`, 400, 40002, "missing closing )"},
+		{
+			"POST /idle/subscription", `{"topic_pattern":"` + strings.Repeat("a", 513) + `"}`,
+			400, 40002, "at most 512",
+		},
+		{
+			"POST /idle/subscription", `{"topics":["a"` + strings.Repeat(`,"a"`, 1000) + `]}`,
+			413, 413, "1000",
+		},
+		{"POST /idle/subscription", `{"topic":"a"}`, 422, 422, "Unrecognized field: topic"},
+
+		{
+			"POST /idle/assignments", `{"partitions":[{"topic":"gone","partition":0}]}`,
+			404, 40401, "Topic not found.",
+		},
+		{
+			"POST /idle/assignments", `{"partitions":[{"topic":"orders","partition":7}]}`,
+			404, 40402, "Partition not found.",
+		},
+		{
+			"POST /idle/assignments", `{"partitions":[{"topic":"orders"}]}`, 400, 400,
+			"partitions[0].partition",
+		},
+		{"POST /idle/assignments", `{"partitions":[{"partition":1}]}`, 400, 400, "topic"},
+		{"POST /idle/assignments", `{}`, 422, 422, "partitions"},
+		{
+			"POST /idle/assignments", `{"partitions":[{"topic":"orders","partition":2147483648}]}`,
+			400, 400, "out of range",
+		},
+		{
+			"POST /assigned/positions",
+			`{"offsets":[{"topic":"orders","partition":1,"offset":0}]}`, 409, 40903,
+			"Illegal state: No current assignment for partition orders-1",
+		},
+		{"POST /assigned/positions", `{}`, 422, 422, "offsets"},
+		{
+			"POST /assigned/positions",
+			`{"offsets":[{"topic":"orders","partition":0,"offset":-5}]}`, 400, 400, "at least 0",
+		},
+		{
+			"POST /assigned/positions",
+			`{"offsets":[{"topic":"orders","partition":0,"offset":9223372036854775808}]}`, 400, 400,
+			"out of range",
+		},
+		{
+			"POST /assigned/positions",
+			`{"timestamps":[{"topic":"orders","partition":0,"timestamp":"soon"}]}`, 400, 400,
+			"timestamps[0].timestamp",
+		},
+		{
+			"POST /assigned/positions/end", `{"partitions":[{"topic":"payments","partition":0}]}`,
+			409, 40903, "payments-0",
+		},
+		{
+			"POST /assigned/offsets", `{"offsets":[{"topic":"orders","partition":0}]}`, 400, 400,
+			"offsets[0].offset",
+		},
+		{
+			"POST /assigned/offsets",
+			`{"offsets":[{"topic":"orders","partition":0,"offset":9223372036854775807}]}`,
+			400, 400, "too large",
+		},
+		{"POST /assigned/offsets", `{"offsets":[],"partitions":[]}`, 400, 400, "excludes"},
+		{
+			"POST /assigned/offsets", `{"offsets":[{"topic":"no","partition":0,"offset":1}]}`,
+			404, 40401, "Topic not found. 1 of 1 offsets were not committed",
+		},
+		{"GET /assigned/offsets", ``, 404, 40402, "Partition not found."},
+		{"GET /assigned/offsets", `{"offsets":[]}`, 422, 422, "Unrecognized field: offsets"},
+	} {
+		method, path, _ := strings.Cut(test.call, " ")
+		if path != "" {
+			path = "/instances" + path
+		}
+		answer := f.do(t, method, "/consumers/g"+path, test.body, v2Type)
+		name := test.call + " " + fmt.Sprintf("%.60s", test.body)
+		assert.Equal(t, test.status, answer.status, "%s: %s", name, answer.body)
+		assert.Equal(t, "application/vnd.kafka.v2+json", answer.header.Get("Content-Type"), name)
+		code, message := problemOf(t, answer)
+		assert.Equal(t, test.code, code, name)
+		assert.Contains(t, message, test.want, name)
+	}
+	answer := f.do(t, http.MethodPost, "/consumers/g", `{}`, "Content-Type: text/plain")
+	assert.Equal(t, http.StatusUnsupportedMediaType, answer.status)
+	answer = f.do(t, http.MethodPost, "/consumers/"+strings.Repeat("g", 256), `{}`, v2Type)
+	assert.Equal(t, http.StatusBadRequest, answer.status)
+	for _, name := range []string{"no group", "no topic"} {
+		f.groups.mu.Lock()
+		f.groups.refuse = fault.AuthorizationFailed
+		f.groups.mu.Unlock()
+		answer = f.do(t, http.MethodPost, "/consumers/g/instances/idle/subscription",
+			`{"topics":["orders"]}`, v2Type)
+		assert.Equal(t, http.StatusForbidden, answer.status, name)
+	}
+	f.groups.mu.Lock()
+	f.groups.refuse = nil
+	f.groups.mu.Unlock()
+	answer = f.do(t, http.MethodGet, "/consumers/g/instances/idle/records", "", asJSON)
+	assert.Equal(t, http.StatusConflict, answer.status, "a subscription that failed is none")
+	code, _ := problemOf(t, answer)
+	assert.Equal(t, 40903, code)
+}
+
+// The Accept header of a read names the instance's format.
+func TestAReadNamesTheFormat(t *testing.T) {
+	f := newFront(t, nil)
+	f.append("orders", 0, `{"n":1.10}`)
+	c := f.consumer(t, "g", `{"format":"JSON","auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	for _, accept := range []string{"*/*", "", "application/vnd.kafka.v2+json", asBinary[8:]} {
+		answer := c.do(t, http.MethodGet, "/records", "", "Accept: "+accept)
+		assert.Equal(t, http.StatusNotAcceptable, answer.status, accept)
+	}
+	assert.Contains(t, c.read(t, "", asJSON), `"value":{"n":1.10},`)
+}
+
+func TestOneCallersInstanceIsNotAnothers(t *testing.T) {
+	f := newFront(t, nil)
+	const alice, bob = "Authorization: Basic YWxpY2U6eA==", "Authorization: Basic Ym9iOng="
+	answer := f.do(t, http.MethodPost, "/consumers/g", `{"name":"a"}`, v2Type, alice)
+	require.Equal(t, http.StatusOK, answer.status)
+	const path = "/consumers/g/instances/a/subscription"
+	for _, header := range []string{bob, ""} {
+		answer = f.do(t, http.MethodGet, path, "", header)
+		assert.Equal(t, http.StatusNotFound, answer.status)
+		code, _ := problemOf(t, answer)
+		assert.Equal(t, 40403, code, "as one that there is not")
+	}
+	assert.Equal(t, http.StatusOK, f.do(t, http.MethodGet, path, "", alice).status)
+	answer = f.do(t, http.MethodPost, path, `{"topics":["orders"]}`, v2Type, alice)
+	assert.Equal(t, http.StatusNoContent, answer.status)
+	assert.Equal(t, []string{alice[15:]}, f.seen.Get("authorization"),
+		"the group is joined with the caller's credentials")
+}
+
+func TestInstancesAreBounded(t *testing.T) {
+	f := newFront(t, func(c *gateway.Config) { c.Limits.ConsumerCountMax = 2 })
+	seen := map[string]bool{}
+	for range 2 {
+		c := f.consumer(t, "g", "")
+		assert.False(t, seen[c.path])
+		assert.Regexp(t, `/rest-consumer-local-[a-z2-7]{26}$`, c.path, "nobody guesses it")
+		seen[c.path] = true
+	}
+	answer := f.do(t, http.MethodPost, "/consumers/g", `{}`, v2Type)
+	assert.Equal(t, http.StatusTooManyRequests, answer.status)
+	assert.Equal(t, "1", answer.header.Get("Retry-After"))
+	for path := range seen {
+		require.Equal(t, http.StatusNoContent, f.do(t, http.MethodDelete, path, "").status)
+	}
+	f.consumer(t, "g", "")
+	f.gateway.Close()
+	answer = f.do(t, http.MethodPost, "/consumers/g", `{}`, v2Type)
+	assert.Equal(t, http.StatusServiceUnavailable, answer.status)
+}
+
+// An instance that nobody calls expires, its group moves on, and what it read
+// last is not committed.
+func TestInstancesExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(map[string]int{"orders": 1, "payments": 1})
+		limits := gateway.DefaultLimits()
+		g, err := gateway.New(gateway.Config{Conn: b.channel(t), Limits: limits})
+		require.NoError(t, err)
+		defer g.Close()
+		call := func(method, path, body string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(method, path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/vnd.kafka.v2+json")
+			g.ServeHTTP(w, r)
+			return w
+		}
+		const path = "/consumers/g/instances/a"
+		b.append("orders", 0, "x")
+		require.Equal(t, 200, call(http.MethodPost, "/consumers/g",
+			`{"name":"a","auto.offset.reset":"earliest"}`).Code)
+		require.Equal(t, 204, call(http.MethodPost, path+"/subscription",
+			`{"topics":["orders"]}`).Code)
+		assert.Contains(t, call(http.MethodGet, path+"/records", "").Body.String(), "eA==")
+		for range 3 { // a call is a sign of life
+			time.Sleep(limits.ConsumerIdleTimeout - time.Second)
+			require.Equal(t, 200, call(http.MethodGet, path+"/subscription", "").Code)
+		}
+		start := time.Now()
+		assert.Equal(t, "[]", call(http.MethodGet, path+"/records?timeout=30000", "").
+			Body.String())
+		assert.Equal(t, 30*time.Second, time.Since(start), "a timeout beyond the default")
+		committed := b.groups.commits
+		time.Sleep(limits.ConsumerIdleTimeout + time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"a"}, b.groups.left, "its group moves on")
+		assert.Equal(t, committed, b.groups.commits)
+		assert.Equal(t, 404, call(http.MethodGet, path+"/subscription", "").Code)
+	})
+}

@@ -1,0 +1,278 @@
+package gateway
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluicelog/sluice/internal/fault"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// A consumer instance lives on one gateway, and every gateway serves it: the
+// others pass its calls on. The id of an instance that was made without a name
+// holds the tag of its gateway, which is a hash of the address. An id never
+// holds an address: a tag only chooses among the gateways that are known, from
+// the configuration and from the brokers of the cluster, so that no id makes a
+// gateway call anything else. A name of the caller's choice holds no tag; its
+// instance lives where rendezvous hashing puts it, which all gateways that know
+// the same others agree on, and is looked for on the rest where it is not there.
+//
+// A call is passed on once: the mark says so.
+
+const (
+	// markHeader is on a request that another gateway passed on; its value is
+	// the scheme of the caller's URL.
+	markHeader = "Sluice-Forwarded-Proto"
+	// absentHeader is on an answer to such a request whose instance is not here.
+	absentHeader = "Sluice-Instance"
+
+	peersTimeToLive = 5 * time.Second
+	peerCountMax    = 256
+	peerDialTimeout = 2 * time.Second
+)
+
+// peers is what a gateway knows of the others.
+type peers struct {
+	g      *Gateway
+	self   string // the own tag
+	client *http.Transport
+
+	mu    sync.Mutex
+	known []string // addresses of all, with the own one
+	until time.Time
+}
+
+func newPeers(g *Gateway) *peers {
+	dialer := &net.Dialer{Timeout: peerDialTimeout}
+	return &peers{
+		g: g, self: tagOf(g.config.Address),
+		client: &http.Transport{
+			DialContext: dialer.DialContext, DisableCompression: true,
+			MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute,
+		},
+	}
+}
+
+// tagOf returns the tag of a gateway's address.
+func tagOf(address string) string {
+	if address == "" {
+		return "local"
+	}
+	sum := sha256.Sum256([]byte(address))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:5]))
+}
+
+// all returns the addresses of the gateways, the own one among them.
+func (p *peers) all(ctx context.Context) []string {
+	p.mu.Lock()
+	known, fresh := p.known, time.Now().Before(p.until)
+	p.mu.Unlock()
+	if fresh {
+		return known
+	}
+	found := append([]string{p.g.config.Address}, p.g.config.Peers...)
+	request := &sluicev1.ListBrokersRequest{}
+	for len(found) < peerCountMax {
+		page, err := p.g.clusters.ListBrokers(ctx, request)
+		if err != nil {
+			found = append(found, known...) // what was there will do
+			break
+		}
+		for _, broker := range page.GetBrokers() {
+			found = append(found, broker.GetHttpAddress())
+		}
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			break
+		}
+	}
+	slices.Sort(found)
+	found = slices.DeleteFunc(slices.Compact(found), func(a string) bool { return a == "" })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known, p.until = found, time.Now().Add(peersTimeToLive)
+	return found
+}
+
+// rank orders addresses by rendezvous hashing: the first is where an instance
+// of the name lives.
+func rank(addresses []string, key instanceKey) []string {
+	weight := func(address string) string {
+		sum := sha256.Sum256([]byte(address + "\x00" + key.group + "\x00" + key.name))
+		return string(sum[:])
+	}
+	ranked := slices.Clone(addresses)
+	slices.SortFunc(ranked, func(a, b string) int { return cmp.Compare(weight(a), weight(b)) })
+	return ranked
+}
+
+// forwardInstance passes the call of an instance that is not here on to where
+// it is. It reports whether it answered.
+func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name string) bool {
+	if r.Header.Get(markHeader) != "" {
+		w.Header().Set(absentHeader, "absent")
+		return false
+	}
+	key := instanceKey{group, name}
+	candidates := rank(g.peers.all(outgoing(r)), key)
+	if rest, ok := strings.CutPrefix(name, "rest-consumer-"); ok {
+		tag, _, _ := strings.Cut(rest, "-")
+		owned := slices.DeleteFunc(slices.Clone(candidates), func(address string) bool {
+			return tagOf(address) != tag
+		})
+		if len(owned) > 0 {
+			candidates = owned
+		}
+	}
+	unreachable := false
+	for _, address := range candidates {
+		if address == g.config.Address {
+			continue
+		}
+		switch g.pass(w, r, address, true) {
+		case passed:
+			return true
+		case unreached:
+			unreachable = true
+		case absent:
+		}
+	}
+	if unreachable {
+		confluentMedia(r)
+		g.fail(w, r, fault.BrokerNotAvailable.Because(
+			"the gateway that holds the consumer instance cannot be reached"))
+		return true
+	}
+	return false
+}
+
+// forwardCreate passes the making of an instance with a name on to where that
+// name lives. It reports whether it answered.
+func (g *Gateway) forwardCreate(w *response, r *http.Request, group, name string) bool {
+	if r.Header.Get(markHeader) != "" {
+		return false
+	}
+	for _, address := range rank(g.peers.all(outgoing(r)), instanceKey{group, name}) {
+		if address == g.config.Address {
+			return false
+		}
+		if g.pass(w, r, address, false) == passed {
+			return true
+		}
+	}
+	return false
+}
+
+// outcome is what came of passing a call on.
+type outcome int
+
+const (
+	passed    outcome = iota // answered
+	absent                   // the instance is not there
+	unreached                // no answer came
+)
+
+// passHeaders names the headers of a call that reach the other gateway.
+var passHeaders = []string{
+	"Accept", "Authorization", "Content-Type", "Traceparent", "Tracestate",
+}
+
+// pass sends a call to another gateway and answers with what comes back.
+func (g *Gateway) pass(w *response, r *http.Request, address string, search bool) outcome {
+	text, err := bodyOf(r)
+	if err != nil {
+		g.fail(w, r, confluentBodyError(err))
+		return passed
+	}
+	u := *r.URL
+	u.Scheme, u.Host = "http", address
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(),
+		bytes.NewReader(text))
+	if err != nil {
+		return unreached
+	}
+	for _, name := range passHeaders {
+		if values := r.Header.Values(name); len(values) > 0 {
+			request.Header[name] = values
+		}
+	}
+	scheme, host := g.origin(r)
+	request.Header.Set(markHeader, scheme)
+	request.Header.Set("X-Request-Id", callOf(r).id)
+	request.Host = host
+	answer, err := g.peers.client.RoundTrip(request)
+	if err != nil {
+		return unreached
+	}
+	defer answer.Body.Close()
+	if search && answer.Header.Get(absentHeader) != "" {
+		return absent
+	}
+	for _, name := range []string{"Content-Type", "Content-Length", "Retry-After",
+		"Www-Authenticate"} {
+		if value := answer.Header.Get(name); value != "" {
+			w.Header().Set(name, value)
+		}
+	}
+	w.WriteHeader(answer.StatusCode)
+	_, _ = io.Copy(w, answer.Body) // one of the two is gone; the length tells the caller
+	return passed
+}
+
+// origin returns the scheme and host of the URL that the caller used, as far as
+// this gateway can tell, or may believe those before it.
+func (g *Gateway) origin(r *http.Request) (scheme, host string) {
+	scheme, host = "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	c := callOf(r)
+	if c.scheme != "" {
+		scheme = c.scheme
+	}
+	if c.host != "" {
+		host = c.host
+	}
+	if mark := r.Header.Get(markHeader); mark == "http" || mark == "https" {
+		scheme = mark
+	}
+	return scheme, host
+}
+
+// baseURL returns the URL of the gateway as its caller knows it, without a
+// slash at the end.
+func (g *Gateway) baseURL(r *http.Request) string {
+	if g.config.PublicURL != "" {
+		return strings.TrimSuffix(g.config.PublicURL, "/")
+	}
+	scheme, host := g.origin(r)
+	return scheme + "://" + host
+}
+
+// believe notes what a proxy in front says of the caller's URL, where the
+// gateway is told to believe it (the de facto X-Forwarded-Proto and -Host; of a
+// list, the first).
+func (c *call) believe(header http.Header) {
+	first := func(name string) string {
+		value, _, _ := strings.Cut(header.Get(name), ",")
+		return strings.TrimSpace(value)
+	}
+	if proto := strings.ToLower(first("X-Forwarded-Proto")); proto == "http" || proto == "https" {
+		c.scheme = proto
+	}
+	host := first("X-Forwarded-Host")
+	if host != "" && len(host) <= 255 && !strings.ContainsAny(host, "/\\@?# \t\"<>") &&
+		printable(host) {
+		c.host = host
+	}
+}
