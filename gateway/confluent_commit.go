@@ -99,8 +99,8 @@ func startAt(place consumer.Place, reset consumer.Reset) (string, error) {
 	case consumer.ResetEarliest:
 		return "earliest", nil
 	case consumer.ResetNone:
-		return "", illegalState(fmt.Errorf("Undefined offset with no reset policy for partition %s",
-			place.Partition))
+		return "", illegalState(consumer.StateError(
+			"Undefined offset with no reset policy for partition " + place.Partition.String()))
 	case consumer.ResetLatest:
 	}
 	return "latest", nil

@@ -244,7 +244,8 @@ func TestAConsumerThatWasTakenForDead(t *testing.T) {
 	f.groups.mu.Lock()
 	f.groups.stale = 1
 	f.groups.mu.Unlock()
-	c.ok(t, http.MethodPost, "/offsets", `{"offsets":[{"topic":"payments","partition":0,"offset":0}]}`)
+	c.ok(t, http.MethodPost, "/offsets",
+		`{"offsets":[{"topic":"payments","partition":0,"offset":0}]}`)
 }
 
 func TestALongPoll(t *testing.T) {

@@ -191,7 +191,7 @@ func (b *broker) CommitOffsets(
 }
 
 func placeName(o *sluicev1.CommittedOffset) string {
-	return o.GetTopic() + "-" + string(rune('0'+o.GetPartition()))
+	return o.GetTopic() + "-" + string('0'+o.GetPartition())
 }
 
 func (b *broker) FetchOffsets(

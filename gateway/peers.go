@@ -187,6 +187,11 @@ var passHeaders = []string{
 	"Accept", "Authorization", "Content-Type", "Traceparent", "Tracestate",
 }
 
+// answerHeaders names the headers of its answer that reach the caller.
+var answerHeaders = []string{
+	"Content-Type", "Content-Length", "Retry-After", "Www-Authenticate",
+}
+
 // pass sends a call to another gateway and answers with what comes back.
 func (g *Gateway) pass(w *response, r *http.Request, address string, search bool) outcome {
 	text, err := bodyOf(r)
@@ -218,8 +223,7 @@ func (g *Gateway) pass(w *response, r *http.Request, address string, search bool
 	if search && answer.Header.Get(absentHeader) != "" {
 		return absent
 	}
-	for _, name := range []string{"Content-Type", "Content-Length", "Retry-After",
-		"Www-Authenticate"} {
+	for _, name := range answerHeaders {
 		if value := answer.Header.Get(name); value != "" {
 			w.Header().Set(name, value)
 		}

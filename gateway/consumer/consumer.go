@@ -6,7 +6,6 @@ package consumer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -71,13 +70,20 @@ type Start struct {
 	Time   time.Time
 }
 
-var (
+// StateError is the error of what the state of an instance excludes, in Kafka's
+// words.
+type StateError string
+
+const (
 	// ErrExclusive is the error of mixing subscriptions and assignments.
-	ErrExclusive = errors.New("Subscription to topics, partitions and pattern are mutually " +
-		"exclusive")
+	ErrExclusive StateError = "Subscription to topics, partitions and pattern are mutually " +
+		"exclusive"
 	// ErrIdle is the error of reading with neither.
-	ErrIdle = errors.New("Consumer is not subscribed to any topics or assigned any partitions")
+	ErrIdle StateError = "Consumer is not subscribed to any topics or assigned any partitions"
 )
+
+// Error returns the words.
+func (e StateError) Error() string { return string(e) }
 
 // NotAssignedError is the error of moving in a partition that the instance does
 // not have.
