@@ -38,6 +38,10 @@ type Config struct {
 	// Ready returns nil while the node can serve, and the reason while it
 	// cannot; GET /readyz answers with it. Nil: always ready.
 	Ready func() error
+	// Linger keeps the listener open, when the gateway stops, until it returns: for
+	// as long as the node does other work before it ends. Its context ends after
+	// Limits.DrainTimeout. Nil: not beyond the gateway's own requests.
+	Linger func(context.Context)
 	// Metrics answers GET /metrics. Nil: not here (404).
 	Metrics http.Handler
 	// Docs holds openapi.json and openapi.yaml at its top, which the

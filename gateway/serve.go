@@ -8,10 +8,11 @@ import (
 	"github.com/sluicelog/sluice/internal/httpserve"
 )
 
-// Serve answers the requests of a listener until ctx is done, and closes it. It
-// then refuses new work, ends live streams and long polls, and waits up to
-// Limits.DrainTimeout for the requests in progress. The gateway cannot be used
-// again. It returns nil after an orderly end.
+// Serve answers the requests of a listener until ctx is done. It then is not ready
+// any more, ends live streams and long polls, and waits up to Limits.DrainTimeout
+// for the requests in progress and for Config.Linger. It closes the listener then:
+// until the end a probe reads why the node is not ready. The gateway cannot be used
+// again. Serve returns nil after an orderly end.
 func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 	err := httpserve.Serve(ctx, listener, g, httpserve.Options{
 		ConnectionCountMax:           g.limits.ConnectionCountMax,
@@ -22,6 +23,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:                  g.limits.IdleTimeout,
 		DrainTimeout:                 g.limits.DrainTimeout,
 		Drain:                        g.Drain,
+		Linger:                       g.config.Linger,
 		Logger:                       g.log,
 	})
 	g.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,9 @@ type front struct {
 	schemas *registry.Registry // nil: turned off
 	api     *grpc.Server
 	channel *inproc.Channel
+
+	quiet     chan struct{} // closed when no gRPC call is left, or there never was one
+	quietOnce sync.Once
 }
 
 // startFront serves HTTP with a broker that is still to come.
@@ -47,8 +51,10 @@ func startFront(
 	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
 	metrics := promhttp.HandlerFor(prometheus.GathererFunc(broker.gather),
 		promhttp.HandlerOpts{})
+	f := &front{ports: p, quiet: make(chan struct{})}
 	config := gateway.Config{
-		Conn: broker, Ready: broker.ready, Docs: docs.OpenAPI(), Limits: limits,
+		Linger: f.linger,
+		Conn:   broker, Ready: broker.ready, Docs: docs.OpenAPI(), Limits: limits,
 		Logger: log.With("room", "gateway"),
 	}
 	if p.registry != nil {
@@ -62,7 +68,7 @@ func startFront(
 		return nil, err
 	}
 	background := context.WithoutCancel(ctx)
-	f := &front{ports: p, group: tasks.New(background, "front")}
+	f.group = tasks.New(background, "front")
 	if p.registry != nil {
 		if f.schemas, err = registry.New(registryConfig(broker, log)); err != nil {
 			return nil, err
@@ -120,14 +126,26 @@ func (f *front) drain(node *server.Server) error {
 	timer := time.AfterFunc(drainTimeout, f.api.Stop)
 	f.api.GracefulStop()
 	timer.Stop()
+	f.calm()
 	err := f.close()
 	f.channel.Close()
 	return err
 }
 
+// linger lets the HTTP port say that the node is stopping until gRPC is quiet.
+func (f *front) linger(ctx context.Context) {
+	select {
+	case <-f.quiet:
+	case <-ctx.Done():
+	}
+}
+
+func (f *front) calm() { f.quietOnce.Do(func() { close(f.quiet) }) }
+
 // close stops the HTTP side and the registry, and waits for them.
 func (f *front) close() error {
 	f.stopWeb()
+	f.calm()
 	err := f.group.Close()
 	if f.schemas == nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -274,6 +275,44 @@ func TestStoppingEndsTheStreamsUnderWayInOrder(t *testing.T) {
 	require.NoError(t, stop())
 	_, err = io.ReadAll(answer.Body)
 	assert.NoError(t, err, "the stream ended, and was not cut off")
+}
+
+// A probe that is refused tells a load balancer less than one that reads why.
+func TestANodeThatDrainsSaysSo(t *testing.T) {
+	node, stop := startServe(t, anyPorts(t.TempDir())...)
+	url := "http://" + node.http
+	status, _ := call(t, http.MethodPost, url+"/v1/topics", `{"topic":"t"}`)
+	require.Equal(t, 200, status)
+	value := base64.StdEncoding.EncodeToString(make([]byte, 512<<10))
+	for range 8 {
+		status, _ := call(t, http.MethodPost, url+"/v1/topics/t/records",
+			`{"records":[{"value":"`+value+`"}]}`)
+		require.Equal(t, 200, status)
+	}
+	// A reader that does not read holds up the end.
+	conn, err := grpc.NewClient(node.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	stream, err := sluicev1.NewLogServiceClient(conn).FetchStream(t.Context(),
+		&sluicev1.FetchStreamRequest{Partitions: []*sluicev1.FetchPartition{{Topic: "t"}}})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	require.NoError(t, err)
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	require.Eventually(t, func() bool {
+		status, answer := call(t, http.MethodGet, url+"/readyz", "")
+		return status == http.StatusServiceUnavailable &&
+			assert.Contains(t, answer["message"], "stopping")
+	}, time.Minute, time.Millisecond)
+	for range 10 { // on connections of their own
+		status, _ := call(t, http.MethodGet, url+"/readyz", "")
+		assert.Equal(t, http.StatusServiceUnavailable, status)
+	}
+	conn.Close()
+	require.NoError(t, <-stopped)
+	_, err = net.Dial("tcp", node.http)
+	assert.Error(t, err, "the port is closed at the end")
 }
 
 // TestAcknowledgedRecordsSurviveKill starts a node as a process of its own,

@@ -38,21 +38,28 @@ type Options struct {
 	DrainTimeout time.Duration
 	// Drain is called when the end begins. Nil: nothing.
 	Drain func()
+	// Linger keeps the listener open until it returns, beyond the last request in
+	// progress: the process is still busy otherwise. It must return when its context
+	// ends, which it does after DrainTimeout. Nil: do not.
+	Linger func(context.Context)
 	// Logger takes what net/http says, as debug.
 	Logger *slog.Logger
 }
 
-// Serve answers the requests of a listener until ctx is done, and closes it. It
-// then lets requests in progress end: for a second as they are, then with their
-// contexts cancelled, for DrainTimeout in all. It returns nil after an orderly
+// Serve answers the requests of a listener until ctx is done. It then lets
+// requests in progress end: for a second as they are, then with their contexts
+// cancelled, for DrainTimeout in all. Until then, and until Linger returns, the
+// listener stays open, so that a probe gets the handler's answer and is not
+// refused; connections serve one request each. Serve returns nil after an orderly
 // end.
 func Serve(
 	ctx context.Context, listener net.Listener, handler http.Handler, o Options,
 ) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	inProgress := newFlight()
 	server := &http.Server{
-		Handler:           hurried(handler, o.BodyTimeout),
+		Handler:           inProgress.counted(hurried(handler, o.BodyTimeout)),
 		ReadHeaderTimeout: o.HeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.HeaderBytesMax,
@@ -72,7 +79,7 @@ func Serve(
 	if o.Drain != nil {
 		o.Drain()
 	}
-	err := shutdown(server, o.DrainTimeout, cancel)
+	err := shutdown(server, o, inProgress.drain(), cancel)
 	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
@@ -90,11 +97,21 @@ func hurried(handler http.Handler, timeout time.Duration) http.Handler {
 	})
 }
 
-func shutdown(server *http.Server, timeout time.Duration, cancel func()) error {
-	grace := time.AfterFunc(min(time.Second, timeout/2), cancel)
+func shutdown(
+	server *http.Server, o Options, landed <-chan struct{}, cancel func(),
+) error {
+	grace := time.AfterFunc(min(time.Second, o.DrainTimeout/2), cancel)
 	defer grace.Stop()
-	ctx, done := context.WithTimeout(context.Background(), timeout)
+	ctx, done := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer done()
+	server.SetKeepAlivesEnabled(false)
+	select {
+	case <-landed:
+	case <-ctx.Done():
+	}
+	if o.Linger != nil {
+		o.Linger(ctx)
+	}
 	if err := server.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
 	}
