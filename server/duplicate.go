@@ -12,7 +12,7 @@ import (
 // holds the batch, or does not show it yet, there are none.
 func (p *production) recall(ctx context.Context, part *part) {
 	from := part.appended.BaseOffset
-	chunk, err := part.log.Read(ctx, from, 1)
+	chunk, err := part.log.Log().Read(ctx, storage.ReadRequest{From: from, MaxBytes: 1})
 	if err != nil || len(chunk.Batches) == 0 {
 		return
 	}

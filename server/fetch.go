@@ -25,17 +25,22 @@ type reader struct {
 	bytesMax   int
 	recordsMax int
 	batches    bool
+	split      bool    // batches are taken in pieces
+	held       holding // what was read and is not yet with the caller
 }
 
 // page is what one read returned.
 type page struct {
 	records    []*sluicev1.Record
 	batches    []byte
+	pieces     [][]byte       // instead of batches, where the answer takes them so
 	start, end storage.Offset // of what can be read: log start and high watermark
 }
 
 // empty reports whether nothing was read.
-func (p *page) empty() bool { return len(p.records) == 0 && len(p.batches) == 0 }
+func (p *page) empty() bool {
+	return len(p.records) == 0 && len(p.batches) == 0 && len(p.pieces) == 0
+}
 
 // newReader checks what Fetch and FetchStream ask for.
 func (s *Server) newReader(name string, partition int32, offset int64) (*reader, error) {
@@ -49,6 +54,7 @@ func (s *Server) newReader(name string, partition int32, offset int64) (*reader,
 	}
 	return &reader{
 		topic: t, partition: partition, log: log, next: storage.Offset(offset),
+		held: holding{budget: s.answers},
 	}, nil
 }
 
@@ -98,7 +104,9 @@ func (l *logService) Fetch(
 	if err != nil {
 		return nil, err
 	}
+	r.split = outboxOf(ctx) != nil
 	page, err := l.s.poll(ctx, r, wait)
+	r.held.handOver(ctx, page.pieces)
 	if err != nil {
 		return nil, located(err, r.topic, r.partition)
 	}
@@ -111,7 +119,7 @@ func (l *logService) Fetch(
 // poll reads, and at the end of the log waits for the next record. It is woken
 // by the append, by the deletion of the partition, and by Drain.
 func (s *Server) poll(ctx context.Context, r *reader, wait time.Duration) (page, error) {
-	got, err := r.read(ctx)
+	got, err := s.readInTime(ctx, r, wait)
 	if wait <= 0 || err != nil || !got.empty() {
 		return got, err
 	}
@@ -119,7 +127,7 @@ func (s *Server) poll(ctx context.Context, r *reader, wait time.Duration) (page,
 	defer timer.Stop()
 	for {
 		changed := r.log.Changed()
-		if got, err = r.read(ctx); err != nil || !got.empty() {
+		if got, err = s.readInTime(ctx, r, wait); err != nil || !got.empty() {
 			return got, err
 		}
 		select {
@@ -134,11 +142,26 @@ func (s *Server) poll(ctx context.Context, r *reader, wait time.Duration) (page,
 	}
 }
 
-// read returns the next records, or none at the end of the log, and moves on.
-func (r *reader) read(ctx context.Context) (page, error) {
+// readInTime reads within the budget of answers, for which it waits as long as the
+// caller waits for records.
+func (s *Server) readInTime(
+	ctx context.Context, r *reader, wait time.Duration,
+) (page, error) {
+	within, cancel := context.WithTimeout(ctx, max(wait, answerWaitMin))
+	defer cancel()
+	got, err := r.readHeld(within)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return page{}, s.crowded()
+	}
+	return got, err
+}
+
+// read returns the next records, of about bytesMax at most, or none at the end of
+// the log, and moves on.
+func (r *reader) read(ctx context.Context, bytesMax int) (page, error) {
 	for {
 		from := r.next
-		chunk, err := r.log.Read(ctx, from, r.bytesMax)
+		chunk, err := r.log.Read(ctx, from, bytesMax)
 		if err != nil {
 			return page{}, err
 		}
@@ -146,7 +169,7 @@ func (r *reader) read(ctx context.Context) (page, error) {
 		if r.batches {
 			err = r.join(chunk, &got)
 		} else {
-			err = r.decode(chunk, &got)
+			err = r.decode(chunk, &got, bytesMax)
 		}
 		if err != nil {
 			return page{}, err
@@ -173,6 +196,10 @@ func (r *reader) join(chunk storage.Chunk, got *page) error {
 		}
 	}
 	r.topic.metrics.bytesOut.Add(float64(bytes))
+	if r.split {
+		got.pieces = chunk.Batches[:take]
+		return nil
+	}
 	if take == 1 {
 		got.batches = chunk.Batches[0] // shared with other readers, and only read
 		return nil
@@ -187,8 +214,8 @@ func (r *reader) join(chunk storage.Chunk, got *page) error {
 // decode answers with records. Their keys and values share memory with the
 // batches. It stops in the middle of a batch where a bound is reached, so that
 // a caller gets what it asked for however well a batch was compressed.
-func (r *reader) decode(chunk storage.Chunk, got *page) error {
-	size := 0
+func (r *reader) decode(chunk storage.Chunk, got *page, bytesMax int) error {
+	left := bytesMax
 	for _, b := range chunk.Batches {
 		h, err := batch.ParseHeader(b)
 		if err != nil {
@@ -198,7 +225,7 @@ func (r *reader) decode(chunk storage.Chunk, got *page) error {
 			r.next = storage.Offset(h.NextOffset())
 			continue
 		}
-		whole, err := r.decodeBatch(b, int(h.Count), got, &size)
+		whole, err := r.decodeBatch(b, int(h.Count), got, &left)
 		if err != nil {
 			return r.damaged(err)
 		}
@@ -213,7 +240,7 @@ func (r *reader) decode(chunk storage.Chunk, got *page) error {
 
 // decodeBatch adds the records of a batch from r.next on. It reports whether it
 // got to the end.
-func (r *reader) decodeBatch(b []byte, count int, got *page, size *int) (bool, error) {
+func (r *reader) decodeBatch(b []byte, count int, got *page, left *int) (bool, error) {
 	slab := slab{left: min(count, r.recordsMax-len(got.records))}
 	for record, err := range batch.Records(b, r.topic.limits) {
 		if err != nil {
@@ -226,11 +253,11 @@ func (r *reader) decodeBatch(b []byte, count int, got *page, size *int) (bool, e
 		for _, h := range record.Headers {
 			bytes += len(h.Key) + len(h.Value)
 		}
-		full := len(got.records) >= r.recordsMax || *size+bytes > r.bytesMax
+		full := len(got.records) >= r.recordsMax || bytes > *left
 		if full && len(got.records) > 0 {
 			return false, nil
 		}
-		*size += bytes
+		*left -= bytes
 		got.records = append(got.records, slab.message(&record))
 		r.next = storage.Offset(record.Offset) + 1
 	}

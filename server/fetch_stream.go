@@ -74,6 +74,7 @@ func (s *Server) newFollower(
 			return nil, err
 		}
 		r.recordsMax = s.static.FetchRecordCountMax
+		r.split = outboxOf(stream.Context()) != nil
 		f.readers = append(f.readers, r)
 		f.ready <- i
 	}
@@ -101,9 +102,13 @@ func (f *follower) run(ctx context.Context) error {
 func (f *follower) serve(ctx context.Context, i int) error {
 	r := f.readers[i]
 	changed := r.log.Changed()
-	page, err := r.read(ctx)
+	page, err := r.readHeld(ctx)
+	defer r.held.give()
 	if err != nil {
 		return err
+	}
+	if outboxOf(f.stream.Context()) != nil {
+		r.held.handOver(f.stream.Context(), page.pieces)
 	}
 	if !page.empty() || !f.atEnd[i] {
 		f.atEnd[i] = f.atEnd[i] || page.empty()

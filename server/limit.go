@@ -30,7 +30,8 @@ func (l *limiter) refusal() error {
 	return fault.ThrottlingQuotaExceeded.With("limit", l.max, "setting", "request.max.inflight")
 }
 
-// limitUnary refuses calls beyond request.max.inflight.
+// limitUnary refuses calls beyond request.max.inflight, and requests larger than
+// socket.request.max.bytes; beyond queued.max.request.bytes calls wait.
 func (s *Server) limitUnary(
 	ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (any, error) {
@@ -38,6 +39,11 @@ func (s *Server) limitUnary(
 		return nil, s.calls.refusal()
 	}
 	defer s.calls.leave()
+	held, err := s.admitRequest(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	defer s.requests.Give(held)
 	return next(ctx, request)
 }
 

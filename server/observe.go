@@ -103,7 +103,11 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 	}
 	took := time.Since(c.begun)
 	st := fault.Status(err)
-	s.metrics.observe(c.method, st.Code(), took)
+	label := c.method
+	if errors.Is(err, errUnknownMethod) {
+		label = unknownMethodLabel // whatever callers come up with
+	}
+	s.metrics.observe(label, st.Code(), took)
 	level := slog.LevelDebug
 	stopped := s.isDraining() && errors.Is(err, fault.BrokerNotAvailable)
 	if ofServer(st.Code()) && !stopped {
@@ -123,6 +127,19 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 		return st.Err()
 	}
 	return named(st, c.id).Err()
+}
+
+// unknownMethodLabel stands for all methods that do not exist.
+const unknownMethodLabel = "(unknown)"
+
+var errUnknownMethod = errors.New("no such method")
+
+// unknownMethod answers calls of methods that do not exist, which gRPC by itself
+// refuses without details.
+func unknownMethod(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	return fault.UnsupportedOperation.Wrap(errUnknownMethod).Because(
+		"there is no method %.200s", method)
 }
 
 // left reports whether err only says that the caller's connection is gone: gRPC

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/budget"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/storage"
 )
@@ -30,7 +31,10 @@ import (
 func bare(log *bytes.Buffer) *Server {
 	cfg := DefaultConfig()
 	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := &Server{cfg: cfg, metrics: newMetrics(2)}
+	s := &Server{
+		cfg: cfg, metrics: newMetrics(2), requests: budget.New(1 << 20),
+		answers: budget.New(1 << 20),
+	}
 	s.calls.max, s.streams.max = 2, 1
 	return s
 }

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
@@ -23,7 +22,8 @@ const (
 type submitted struct {
 	production *production
 	err        error
-	bytes      int64
+	held       int64 // of the budget over all callers
+	bytes      int64 // of the stream's own
 }
 
 // producer is one produce stream. One goroutine reads, checks and queues
@@ -58,6 +58,10 @@ func (l *logService) ProduceStream(
 	l.s.receivers.Go(func() {
 		p.err = p.receive(ctx)
 		close(p.queue)
+		<-ctx.Done() // the handler has returned
+		for left := range p.queue {
+			p.s.requests.Give(left.held)
+		}
 	})
 	for {
 		select {
@@ -84,14 +88,20 @@ func (p *producer) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		next := submitted{bytes: min(int64(proto.Size(message)), streamBytesMax)}
+		held, err := p.s.admitRequest(ctx, message)
+		if err != nil {
+			return err
+		}
+		next := submitted{held: held, bytes: min(held, streamBytesMax)}
 		if err := p.room.Acquire(ctx, next.bytes); err != nil {
+			p.s.requests.Give(held)
 			return err
 		}
 		next.production, next.err = p.submit(ctx, message.GetRequest())
 		select {
 		case p.queue <- next:
 		case <-ctx.Done():
+			p.s.requests.Give(held)
 			return ctx.Err()
 		}
 	}
@@ -122,6 +132,7 @@ func (p *producer) answer(ctx context.Context, next submitted) error {
 		message.Error = fault.Status(err).Proto()
 	}
 	p.room.Release(next.bytes)
+	p.s.requests.Give(next.held)
 	return p.stream.Send(message)
 }
 

@@ -74,7 +74,11 @@ func TestRequestsThatAreTooLargeAreRefused(t *testing.T) {
 			Value: make([]byte, 100_001),
 		}))
 		assert.Equal(t, codes.ResourceExhausted, status.Code(err))
-		assert.Same(t, fault.RequestTooLarge, fault.From(err).Fault)
+		e := fault.From(err)
+		assert.Same(t, fault.RequestTooLarge, e.Fault)
+		if conn != n.Conn() {
+			assert.Equal(t, "socket.request.max.bytes", e.Value("setting"))
+		}
 	}
 }
 

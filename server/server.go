@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/budget"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/internal/setting"
@@ -49,8 +50,10 @@ type Server struct {
 
 	static    setting.Broker // as they were at the start
 	catalog   atomic.Pointer[catalog]
-	calls     limiter // unary calls that are worked on
-	streams   limiter // streams that are open
+	calls     limiter        // unary calls that are worked on
+	streams   limiter        // streams that are open
+	requests  *budget.Budget // bytes of requests that are worked on
+	answers   *budget.Budget // bytes of records that are not yet with callers
 	producers producerIDs
 	receivers sync.WaitGroup // of produce streams
 
@@ -87,6 +90,8 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	}
 	s.calls.max = int64(s.static.RequestInFlightMax)
 	s.streams.max = int64(s.static.RequestInFlightMax)
+	s.requests = budget.New(s.static.QueuedRequestBytesMax)
+	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
 	s.producers = newProducerIDs(c.AllocateProducerIDs)
 	s.catalog.Store(&catalog{next: make(chan struct{})})
 	s.groups = group.New(group.Config{
@@ -101,6 +106,10 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.metrics.gauge("sluice_requests_running", "Unary calls that are worked on.",
 		s.calls.running.Load)
 	s.metrics.gauge("sluice_streams_open", "Streams that are open.", s.streams.running.Load)
+	s.metrics.gauge("sluice_request_bytes_held", "Bytes of requests that are worked on.",
+		s.requests.Held)
+	s.metrics.gauge("sluice_response_bytes_held",
+		"Bytes of records in answers that callers have not taken yet.", s.answers.Held)
 	s.metrics.gauge("sluice_partitions", "Partitions that the node keeps.",
 		func() int64 { return int64(len(store.Partitions())) })
 	return s, nil
@@ -166,6 +175,7 @@ const (
 	responseMaxBytes      = 64 << 20
 	connectionStreamsMax  = 256
 	headerListMaxBytes    = 16 << 10
+	requestSlackBytes     = 4 << 20
 	handshakeTimeout      = 10 * time.Second
 	pingIntervalMin       = 10 * time.Second
 	pingAfter             = 30 * time.Second
@@ -177,9 +187,13 @@ const (
 // interceptors, and a bound on everything that a connection may ask for.
 func (s *Server) GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(s.UnaryInterceptors()...),
-		grpc.ChainStreamInterceptor(s.StreamInterceptors()...),
-		grpc.MaxRecvMsgSize(s.RequestMaxBytes()),
+		grpc.ChainUnaryInterceptor(append(s.UnaryInterceptors(), s.outboxUnary)...),
+		grpc.ChainStreamInterceptor(append(s.StreamInterceptors(), s.outboxStream)...),
+		grpc.ForceServerCodecV2(newAnswers()),
+		// Within the slack limitUnary refuses a request, which says more than gRPC's
+		// own refusal: that one carries no details.
+		grpc.MaxRecvMsgSize(min(s.RequestMaxBytes()+requestSlackBytes, math.MaxInt32)),
+		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxSendMsgSize(responseMaxBytes),
 		grpc.MaxConcurrentStreams(connectionStreamsMax),
 		grpc.MaxHeaderListSize(headerListMaxBytes),

@@ -201,9 +201,21 @@ var brokerLimits = []Setting{
 		Max: anyInt, Unit: UnitBytes,
 		Doc: "The size that a compressed batch may have once decompressed.",
 	}, {
+		Name: "queued.max.request.bytes", Type: Long, Default: "268435456", Min: 1 << 20,
+		Max: anyLong, Unit: UnitBytes,
+		Doc: "How many bytes of requests a node works on at the same time, over all callers; " +
+			"beyond it requests wait and connections are not read.",
+	}, {
 		Name: "request.max.inflight", Type: Int, Default: "1000", Min: 1, Max: anyInt,
 		Doc: "How many requests a node works on at the same time; more are refused with " +
 			"THROTTLING_QUOTA_EXCEEDED.",
+	}, {
+		Name: "response.max.inflight.bytes", Type: Long, Default: "134217728", Min: 1 << 20,
+		Max: anyLong, Unit: UnitBytes,
+		Doc: "How many bytes of records a node holds in answers that callers have not read " +
+			"yet, over all callers, for gRPC and for HTTP each. Near it fetches answer with " +
+			"less than they ask for; at it streams wait, and a fetch that waited in vain is " +
+			"refused with THROTTLING_QUOTA_EXCEEDED.",
 	}, {
 		Name: "socket.request.max.bytes", Type: Int, Default: "8388608", Min: 1024, Max: anyInt,
 		Unit: UnitBytes, Doc: "The largest gRPC request.",

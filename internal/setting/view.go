@@ -100,6 +100,8 @@ type Broker struct {
 	PartitionCountMax           int32
 	TopicPartitionCountMax      int32
 	RequestInFlightMax          int
+	QueuedRequestBytesMax       int64
+	ResponseInFlightBytesMax    int64
 }
 
 func brokerOf(r resolver) Broker {
@@ -148,5 +150,7 @@ func brokerOf(r resolver) Broker {
 		PartitionCountMax:           int32(r.number("max.partitions")),
 		TopicPartitionCountMax:      int32(r.number("topic.max.partitions")),
 		RequestInFlightMax:          int(r.number("request.max.inflight")),
+		QueuedRequestBytesMax:       r.number("queued.max.request.bytes"),
+		ResponseInFlightBytesMax:    r.number("response.max.inflight.bytes"),
 	}
 }
