@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sluicelog/sluice/internal/budget"
 	"github.com/sluicelog/sluice/internal/fault"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -105,6 +106,10 @@ func New(config Config) (*Gateway, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	config.Conn = &heldConn{
+		ClientConnInterface: config.Conn,
+		answers:             budget.New(config.Limits.AnswerInFlightBytesMax),
+	}
 	g := &Gateway{
 		config: config, limits: config.Limits, log: config.Logger,
 		streams:  sluicev1.NewLogServiceClient(config.Conn),
@@ -148,6 +153,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
 	out := &response{ResponseWriter: w, encoding: acceptedEncoding(r.Header), limits: &g.limits}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	defer c.letGo()
 	defer out.finish()
 	defer g.recover(out, r)
 	if r.Method == http.MethodHead {
@@ -191,6 +197,9 @@ type call struct {
 	query url.Values
 	// The caller's URL as a proxy in front has it, where that is believed.
 	scheme, host string
+
+	answers *budget.Budget // set before held
+	held    atomic.Int64   // of it, by the last fetch
 }
 
 type callKey struct{}

@@ -26,6 +26,11 @@ type Limits struct {
 	// BodyInFlightBytesMax is how many bytes of bodies, decompressed, are held
 	// at once; requests beyond it get 429. At least BodyBytesMax.
 	BodyInFlightBytesMax int64
+	// AnswerInFlightBytesMax is how many bytes of records are held for answers at
+	// once: response.max.inflight.bytes. Near it fetches answer with less than they
+	// ask for; at it streams wait, and a fetch that waited in vain gets 429. At least
+	// 1 MiB.
+	AnswerInFlightBytesMax int64
 	// HeaderBytesMax bounds the request line and headers. At least 1 KiB.
 	HeaderBytesMax int
 	// HeaderTimeout is how long a caller may take to send them.
@@ -62,6 +67,7 @@ func DefaultLimits() Limits {
 		StreamCountMax:               2048,
 		BodyBytesMax:                 16 << 20,
 		BodyInFlightBytesMax:         256 << 20,
+		AnswerInFlightBytesMax:       128 << 20,
 		HeaderBytesMax:               16 << 10,
 		HeaderTimeout:                5 * time.Second,
 		BodyTimeout:                  30 * time.Second,
@@ -87,6 +93,7 @@ func (l Limits) Validate() error {
 		{"StreamCountMax", l.StreamCountMax, 1},
 		{"BodyBytesMax", l.BodyBytesMax, 1 << 10},
 		{"BodyInFlightBytesMax", l.BodyInFlightBytesMax, l.BodyBytesMax},
+		{"AnswerInFlightBytesMax", l.AnswerInFlightBytesMax, 1 << 20},
 		{"HeaderBytesMax", int64(l.HeaderBytesMax), 1 << 10},
 		{"HeaderTimeout", int64(l.HeaderTimeout), 1},
 		{"BodyTimeout", int64(l.BodyTimeout), 1},

@@ -21,8 +21,14 @@ import (
 // partitions.
 func whole(t testing.TB, opts ...node.Option) *front {
 	t.Helper()
+	return wholeWith(t, gateway.DefaultLimits(), opts...)
+}
+
+// wholeWith is whole with limits.
+func wholeWith(t testing.TB, limits gateway.Limits, opts ...node.Option) *front {
+	t.Helper()
 	n := node.Start(t, opts...)
-	g, err := gateway.New(gateway.Config{Conn: n.Conn()})
+	g, err := gateway.New(gateway.Config{Conn: n.Conn(), Limits: limits})
 	require.NoError(t, err)
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)

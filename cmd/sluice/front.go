@@ -49,6 +49,7 @@ func startFront(
 	limits.StreamCountMax = static.HTTPStreamCountMax
 	limits.BodyBytesMax = static.HTTPRequestBytesMax
 	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
+	limits.AnswerInFlightBytesMax = static.ResponseInFlightBytesMax
 	metrics := promhttp.HandlerFor(prometheus.GathererFunc(broker.gather),
 		promhttp.HandlerOpts{})
 	f := &front{ports: p, quiet: make(chan struct{})}
