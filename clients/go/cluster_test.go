@@ -2,6 +2,7 @@ package sluice_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,6 +14,122 @@ import (
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 )
+
+func TestRecordsGoStraightToTheLeaders(t *testing.T) {
+	f := startCluster(t, 6, 3)
+	client := f.client(t, "node1:9092")
+	producer, err := client.NewProducer(sluice.WithPartitioner(sluice.ManualPartitioner))
+	require.NoError(t, err)
+	var records []sluice.Record
+	for i := range 60 {
+		r := record(strconv.Itoa(i))
+		r.Partition = int32(i % 6)
+		records = append(records, r)
+	}
+	_, err = producer.ProduceSync(t.Context(), records...)
+	require.NoError(t, err)
+	require.NoError(t, producer.Close())
+	values, err := readAll(t, client, sluice.Beginning())
+	require.NoError(t, err)
+	for p := range int32(6) {
+		assert.Len(t, values[p], 10)
+	}
+	assert.Zero(t, f.strays, "nothing went to a node that does not lead")
+}
+
+// TestLeadersThatMoveAreFollowed moves leaders and kills nodes at random while a producer and a
+// consumer run, in virtual time.
+func TestLeadersThatMoveAreFollowed(t *testing.T) {
+	const partitions, nodes, count = 4, 3, 400
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 2))
+			f := startCluster(t, partitions, nodes)
+			client := f.client(t, "node0:9092,node1:9092,node2:9092")
+			producer, err := client.NewProducer(sluice.WithBatchBytes(1), sluice.WithLinger(0),
+				sluice.WithPartitioner(sluice.ManualPartitioner))
+			require.NoError(t, err)
+			consumer, err := client.NewConsumer()
+			require.NoError(t, err)
+			require.NoError(t, consumer.AssignTopics(t.Context(), sluice.Beginning(), "t"))
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				moveLeaders(f, random, stop)
+			}()
+			seen := &produced{}
+			for i := range count {
+				r := record(strconv.Itoa(i))
+				r.Partition = int32(i % partitions)
+				require.NoError(t, producer.Produce(t.Context(), r, seen.done))
+				time.Sleep(20 * time.Millisecond)
+			}
+			got := map[int32][]string{}
+			for range count {
+				records, err := consumer.Poll(t.Context())
+				require.NoError(t, err)
+				for _, r := range records {
+					got[r.Partition] = append(got[r.Partition], string(r.Value))
+				}
+				if total(got) == count {
+					break
+				}
+			}
+			close(stop)
+			<-stopped
+			require.NoError(t, producer.Close())
+			require.NoError(t, consumer.Close())
+			assert.Len(t, seen.values, count, "seed %d: all are written", seed)
+			for p := range partitions {
+				var want []string
+				for i := p; i < count; i += partitions {
+					want = append(want, strconv.Itoa(i))
+				}
+				assert.Equal(t, want, f.values(t, p), "seed %d: once and in order", seed)
+				assert.Equal(t, want, got[int32(p)], "seed %d: read once and in order", seed)
+			}
+		})
+	}
+}
+
+func total(values map[int32][]string) (count int) {
+	for _, v := range values {
+		count += len(v)
+	}
+	return count
+}
+
+// moveLeaders gives partitions other leaders, and kills a node now and then for a while.
+func moveLeaders(f *fakeBroker, random *rand.Rand, stop chan struct{}) {
+	var down *fakeNode
+	for {
+		select {
+		case <-stop:
+			if down != nil {
+				down.start()
+			}
+			return
+		case <-time.After(time.Duration(random.IntN(1500)) * time.Millisecond):
+		}
+		if down != nil {
+			down.start()
+			down = nil
+			continue
+		}
+		victim := f.nodes[random.IntN(len(f.nodes))]
+		f.locked(func() {
+			for p := range f.leaders {
+				if random.IntN(2) == 0 || f.leaders[p] == victim.id {
+					f.leaders[p] = (victim.id + 1 + int32(random.IntN(2))) % int32(len(f.nodes))
+				}
+			}
+		})
+		if random.IntN(2) == 0 {
+			down = victim
+			victim.kill()
+		}
+	}
+}
 
 func TestAClientFindsTheClusterByAnyNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,28 +6,51 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
-	"github.com/sluicelog/sluice/internal/batch"
+	"github.com/sluicelog/sluice/internal/run"
 )
 
-// Consumer reads records of partitions that the program assigns. It reads ahead, bounded by bytes,
-// and goes on where it was after a lost connection. Poll, Records and Assign belong to one
-// goroutine at a time; everything else may be called concurrently.
+// Consumer reads records, of partitions that the program assigns or that a group gives it. It
+// reads ahead from the leaders, bounded by bytes, and goes on where it was after a lost
+// connection. Poll, Records, Assign and Subscribe belong to one goroutine at a time; everything
+// else may be called concurrently.
 type Consumer struct {
 	client *Client
 	config consumerConfig
+	tasks  *run.Group
+	wake   chan struct{}       // something about what is to be fetched has changed
+	ready  chan struct{}       // something has changed for Poll
+	room   *semaphore.Weighted // bytes to read ahead
+	member *member             // nil without a subscription; set by Subscribe under mu
+	commit *committer          // nil without a group
 
-	mu       sync.Mutex
-	assigned *assignment // nil until Assign
-	closed   bool
+	mu         sync.Mutex
+	partitions map[TopicPartition]*partitionState
+	order      []*partitionState // the same, in the order in which they came
+	due        []*partitionState // those that hold messages; Poll takes from the first
+	lanes      map[int32]*fetchLane
+	refreshing map[string]bool // topics whose leaders are being asked for
+	assigned   bool            // by Assign
+	closed     bool
+	end        chan struct{} // closed when closed is set
+
+	handed int64 // records handed out
+
+	metrics   gauges
+	attention atomic.Bool  // Poll must look at more than records
+	polledAt  atomic.Int64 // when the last Poll returned, in ns; 0 while one waits
 
 	// What is left of the message that is being handed out. Owned by Poll's goroutine.
 	message fetched
 	rest    []byte   // its batches that are not decoded yet
-	ready   []Record // the records of the batch before them
+	records []Record // those of the batch before them
 }
 
 // Assignment is a partition to read, and from where.
@@ -46,10 +69,12 @@ type Position struct {
 	// HighWatermark is the end of what could be read when the latest message came, -1 before the
 	// first. HighWatermark less NextOffset is the lag.
 	HighWatermark int64
+	// Paused says that no records of it are handed out until Resume.
+	Paused bool
 }
 
-// NewConsumer returns a consumer with no partition: call Assign or AssignTopics. The caller must
-// Close it. Errors: options out of range, all of them.
+// NewConsumer returns a consumer with no partition: call Assign, AssignTopics, Subscribe or
+// SubscribePattern. The caller must Close it. Errors: options out of range, all of them.
 func (c *Client) NewConsumer(options ...ConsumerOption) (*Consumer, error) {
 	config := defaultConsumerConfig()
 	for _, option := range options {
@@ -58,18 +83,34 @@ func (c *Client) NewConsumer(options ...ConsumerOption) (*Consumer, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	return &Consumer{client: c, config: config}, nil
+	consumer := &Consumer{
+		client: c, config: config, tasks: run.New(c.tasks.Context(), "consumer"),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
+		room:       semaphore.NewWeighted(config.prefetchBytes),
+		partitions: map[TopicPartition]*partitionState{}, lanes: map[int32]*fetchLane{},
+		refreshing: map[string]bool{}, end: make(chan struct{}),
+	}
+	if config.group != "" {
+		consumer.commit = newCommitter(consumer)
+		consumer.tasks.Go("commit", consumer.commit.run)
+	}
+	consumer.tasks.Go("plan", consumer.plan)
+	return consumer, nil
 }
 
 // Assign reads these partitions from now on, instead of those assigned before, whose records that
-// were read ahead are dropped. Errors: ErrUnknownTopicOrPartition, ErrClosed; then nothing is
-// assigned.
+// were read ahead are dropped. With WithGroup, Commit works without being a member, as long as
+// the group has none. Errors: ErrUnknownTopicOrPartition, ErrClosed, ErrSubscribed; then nothing
+// is assigned.
 func (c *Consumer) Assign(ctx context.Context, partitions ...Assignment) error {
-	if err := c.replace(nil); err != nil {
-		return err
+	c.mu.Lock()
+	member := c.member
+	c.mu.Unlock()
+	if member != nil {
+		return ErrSubscribed
 	}
-	if len(partitions) == 0 {
-		return nil
+	if err := c.replace(nil); err != nil || len(partitions) == 0 {
+		return err
 	}
 	states := make([]*partitionState, len(partitions))
 	resolving, resolveCtx := errgroup.WithContext(ctx)
@@ -84,7 +125,24 @@ func (c *Consumer) Assign(ctx context.Context, partitions ...Assignment) error {
 	if err := resolving.Wait(); err != nil {
 		return err
 	}
-	return c.replace(newAssignment(c.client, &c.config, states))
+	for _, topic := range topicsOf(states) {
+		// Who leads them is not needed to begin: any node forwards.
+		if _, err := c.client.PartitionCount(ctx, topic); err != nil && !retriable(err) {
+			return err
+		}
+	}
+	return c.replace(states)
+}
+
+// topicsOf returns the topics of partitions, each once.
+func topicsOf(states []*partitionState) []string {
+	var topics []string
+	for _, s := range states {
+		if !slices.Contains(topics, s.Topic) {
+			topics = append(topics, s.Topic)
+		}
+	}
+	return topics
 }
 
 // AssignTopics assigns every partition that the topics have now.
@@ -103,34 +161,54 @@ func (c *Consumer) AssignTopics(ctx context.Context, from Offset, topics ...stri
 	return c.Assign(ctx, partitions...)
 }
 
-// replace ends the assignment that there is and begins another, if not nil.
-func (c *Consumer) replace(next *assignment) error {
+// replace ends the assignment that there is and begins another. Poll's goroutine calls it.
+func (c *Consumer) replace(states []*partitionState) error {
 	c.mu.Lock()
-	closed, old := c.closed, c.assigned
-	if !closed {
-		c.assigned = next
-	}
-	c.mu.Unlock()
-	if closed {
-		if next != nil {
-			return errors.Join(ErrClosed, next.tasks.Close())
-		}
+	defer c.mu.Unlock()
+	if c.closed {
 		return ErrClosed
 	}
-	c.message, c.rest, c.ready = fetched{}, nil, nil
-	if next != nil {
-		next.start()
+	for _, s := range slices.Clone(c.order) {
+		c.removeLocked(s)
 	}
-	if old != nil {
-		return old.tasks.Close()
+	c.assigned = len(states) > 0
+	for _, s := range states {
+		c.addLocked(s)
 	}
 	return nil
 }
 
+// addLocked begins to read a partition.
+func (c *Consumer) addLocked(s *partitionState) {
+	if c.partitions[s.TopicPartition] != nil {
+		return
+	}
+	c.partitions[s.TopicPartition] = s
+	c.order = append(c.order, s)
+	if s.err != nil {
+		c.bufferLocked(s, fetched{err: s.err})
+	}
+	notify(c.wake)
+}
+
+// removeLocked stops reading a partition and drops what was read ahead.
+func (c *Consumer) removeLocked(s *partitionState) {
+	c.dropLocked(s)
+	s.removed = true
+	delete(c.partitions, s.TopicPartition)
+	c.order = slices.DeleteFunc(c.order, func(o *partitionState) bool { return o == s })
+	notify(c.wake)
+}
+
 // Poll waits for records and returns some, at least one, all of one partition. They are the
-// caller's; keeping a key or value keeps the batch that it came in. Errors: the context's; io.EOF
-// at the end with WithStopAtEnd; ErrClosed, ErrNotAssigned; ErrOffsetOutOfRange and what else the
-// cluster says of a partition, which every later call returns too until Assign.
+// caller's; keeping a key or value keeps the batch that it came in. With a group, Poll is also
+// where partitions come and go: it commits, calls OnRevoked, OnLost and OnAssigned, and says by
+// being called that what it returned before has been worked on.
+//
+// Errors: the context's; io.EOF at the end with WithStopAtEnd; ErrClosed, ErrNotAssigned;
+// ErrOffsetOutOfRange, ErrNoOffsetForPartition and what else the cluster says of a partition,
+// which every later call returns too until Seek or Assign; and what ends a membership for good,
+// such as ErrFencedInstanceID.
 func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 	return c.take(ctx, c.config.pollRecords)
 }
@@ -140,6 +218,14 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for {
+			if len(c.records) > 0 && !c.attention.Load() {
+				if one := c.handOut(1); one != nil {
+					if !yield(one[0], nil) {
+						return
+					}
+					continue
+				}
+			}
 			one, err := c.take(ctx, 1)
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
@@ -156,108 +242,107 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 
 // take waits for records and returns up to most of them.
 func (c *Consumer) take(ctx context.Context, most int) ([]Record, error) {
-	c.mu.Lock()
-	closed, assigned := c.closed, c.assigned
-	c.mu.Unlock()
-	switch {
-	case closed:
-		return nil, ErrClosed
-	case assigned == nil:
-		return nil, ErrNotAssigned
+	began := time.Now()
+	if last := c.polledAt.Swap(0); last != 0 && most > 1 {
+		c.metrics.add("time-between-poll", milliseconds(began.Sub(time.Unix(0, last))), began)
 	}
+	records, err := c.takeReady(ctx, most)
+	if most > 1 && len(records) > 0 {
+		c.metrics.add("records-per-request", float64(len(records)), time.Now())
+	}
+	c.polledAt.Store(time.Now().UnixNano())
+	return records, err
+}
+
+func (c *Consumer) takeReady(ctx context.Context, most int) ([]Record, error) {
 	for {
-		if len(c.ready) > 0 {
-			return c.handOut(min(most, len(c.ready))), nil
-		}
-		if len(c.rest) > 0 {
-			if err := c.decode(); err != nil {
-				assigned.failed = err
+		c.mu.Lock()
+		closed, member, assigned := c.closed, c.member, c.assigned
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return nil, ErrClosed
+		case member == nil && !assigned:
+			return nil, ErrNotAssigned
+		case member != nil:
+			if err := member.attend(ctx); err != nil {
 				return nil, err
 			}
-			continue
 		}
-		if assigned.failed != nil {
-			return nil, assigned.failed
+		records, err := c.next(most)
+		if len(records) > 0 || err != nil {
+			return records, err
 		}
-		if c.config.stopAtEnd && assigned.atEnd() {
+		if c.config.stopAtEnd && c.atEnd() {
 			return nil, io.EOF
 		}
-		message, err := assigned.receive(ctx)
-		if err != nil {
-			return nil, err
-		}
-		c.message, c.rest = message, message.batches
-		if len(c.rest) == 0 {
-			message.state.advance(message.next)
+		select {
+		case <-c.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-c.end:
+			return nil, ErrClosed
+		case <-c.tasks.Context().Done():
+			return nil, ErrClosed
 		}
 	}
 }
 
-// handOut returns the next records of the batch at hand.
+// next returns the next records that have come, or none.
+func (c *Consumer) next(most int) ([]Record, error) {
+	for {
+		if len(c.records) > 0 {
+			if records := c.handOut(min(most, len(c.records))); records != nil {
+				return records, nil
+			}
+		}
+		if len(c.rest) > 0 {
+			if err := c.decode(); err != nil {
+				return nil, c.failPartition(err)
+			}
+			continue
+		}
+		message, ok := c.pop()
+		if !ok {
+			return nil, nil
+		}
+		if message.err != nil {
+			return nil, message.err
+		}
+		c.message, c.rest = message, message.batches
+	}
+}
+
+// handOut returns the next records of the batch at hand; nil where its partition was taken away,
+// paused or moved meanwhile.
 func (c *Consumer) handOut(count int) []Record {
-	records := c.ready[:count:count]
-	c.ready = c.ready[count:]
-	c.message.state.advance(records[count-1].Offset + 1)
-	if len(c.ready) == 0 && len(c.rest) == 0 {
-		c.message.state.advance(c.message.next)
+	s := c.message.state
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.removed || s.epoch != c.message.epoch {
+		c.records, c.rest = nil, nil
+		return nil
+	}
+	records := c.records[:count:count]
+	c.records = c.records[count:]
+	s.next = records[count-1].Offset + 1
+	c.handed += int64(count)
+	if len(c.records) == 0 && len(c.rest) == 0 {
+		s.next = max(s.next, c.message.next)
 	}
 	return records
 }
 
-// decode makes ready the records of the next batch of the message that were asked for.
-func (c *Consumer) decode() error {
-	state := c.message.state
-	header, err := batch.ParseHeader(c.rest)
-	if err == nil && header.Bytes() > len(c.rest) {
-		err = fmt.Errorf("the message ends %d bytes before its last batch does",
-			header.Bytes()-len(c.rest))
-	}
-	if err != nil {
-		c.rest = nil
-		return decodeError(state, err)
-	}
-	encoded := c.rest[:header.Bytes()]
-	c.rest = c.rest[header.Bytes():]
-	if _, err := batch.Verify(encoded); err != nil {
-		return decodeError(state, err)
-	}
-	from, to := state.next.Load(), state.last(c.config.stopAtEnd)
-	if !header.Control() && header.NextOffset() > from {
-		c.ready = make([]Record, 0, header.Count)
-		for r, err := range batch.Records(encoded, batch.Limits{}) {
-			if err != nil {
-				c.ready = nil
-				return decodeError(state, err)
-			}
-			if r.Offset >= from && r.Offset < to {
-				c.ready = append(c.ready, fromWire(state.topic, state.partition, r))
-			}
-		}
-	}
-	if len(c.ready) == 0 && len(c.rest) == 0 {
-		state.advance(c.message.next)
-	}
-	return nil
-}
-
-func decodeError(state *partitionState, err error) error {
-	return fmt.Errorf("reading %s at offset %d: %w",
-		partitionName(state.topic, state.partition), state.next.Load(), err)
-}
-
-// Positions returns how far the consumer has come in each partition, in the order of Assign.
+// Positions returns how far the consumer has come in each partition, in the order in which they
+// were assigned.
 func (c *Consumer) Positions() []Position {
 	c.mu.Lock()
-	assigned := c.assigned
-	c.mu.Unlock()
-	if assigned == nil {
-		return nil
-	}
-	positions := make([]Position, len(assigned.states))
-	for i, state := range assigned.states {
+	defer c.mu.Unlock()
+	positions := make([]Position, len(c.order))
+	for i, s := range c.order {
 		positions[i] = Position{
-			Topic: state.topic, Partition: state.partition,
-			NextOffset: state.next.Load(), HighWatermark: state.highWatermark.Load(),
+			Topic: s.Topic, Partition: s.Partition, NextOffset: s.next,
+			HighWatermark: s.highWatermark, Paused: s.paused,
 		}
 	}
 	return positions
@@ -266,23 +351,84 @@ func (c *Consumer) Positions() []Position {
 // NextOffset returns the offset after the last record of a partition that was handed out, or
 // false where the partition is not assigned.
 func (c *Consumer) NextOffset(topic string, partition int32) (offset int64, assigned bool) {
-	for _, p := range c.Positions() {
-		if p.Topic == topic && p.Partition == partition {
-			return p.NextOffset, true
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.partitions[TopicPartition{topic, partition}]
+	if s == nil {
+		return 0, false
 	}
-	return 0, false
+	return s.next, true
 }
 
-// Close ends the consumer and every call of it that waits, with ErrClosed. Calling it again is
-// harmless. It always returns nil; the error is there for io.Closer.
+// Seek goes on somewhere else in a partition, whatever was read ahead, and takes back the error
+// that reading it ended with. Errors: ErrNotAssigned, ErrUnknownTopicOrPartition.
+func (c *Consumer) Seek(ctx context.Context, topic string, partition int32, to Offset) error {
+	offset, err := c.client.Offset(ctx, topic, partition, to)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.partitions[TopicPartition{topic, partition}]
+	if s == nil {
+		return fmt.Errorf("seeking %s: %w", partitionName(topic, partition), ErrNotAssigned)
+	}
+	c.dropLocked(s)
+	s.next, s.fetch, s.end, s.err, s.probing = offset, offset, -1, nil, false
+	notify(c.wake)
+	return nil
+}
+
+// Pause hands out no more records of partitions, and reads none, until Resume. They stay assigned;
+// a rebalance that takes a partition away and gives it back resumes it. Errors: ErrNotAssigned,
+// and then none is paused.
+func (c *Consumer) Pause(partitions ...TopicPartition) error {
+	return c.setPaused(true, partitions)
+}
+
+// Resume takes Pause back. Errors: ErrNotAssigned, and then none is resumed.
+func (c *Consumer) Resume(partitions ...TopicPartition) error {
+	return c.setPaused(false, partitions)
+}
+
+func (c *Consumer) setPaused(paused bool, partitions []TopicPartition) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range partitions {
+		if c.partitions[p] == nil {
+			return fmt.Errorf("partition %v: %w", p, ErrNotAssigned)
+		}
+	}
+	for _, p := range partitions {
+		s := c.partitions[p]
+		if s.paused == paused {
+			continue
+		}
+		if s.paused = paused; paused && s.err == nil {
+			// What was read ahead would hold room that others need.
+			c.dropLocked(s)
+			s.fetch = s.next
+		}
+	}
+	notify(c.wake)
+	return nil
+}
+
+// Close ends the consumer and every call of it that waits, with ErrClosed. A member of a group
+// commits, if it does so by itself, calls OnRevoked, and leaves; a static one stays a member until
+// its session timeout. Calling it again is harmless. Errors: of the last commit.
 func (c *Consumer) Close() error {
 	c.mu.Lock()
-	assigned := c.assigned
-	c.closed = true
-	c.mu.Unlock()
-	if assigned == nil {
-		return nil
+	already, member := c.closed, c.member
+	if !already {
+		c.closed = true
+		c.attention.Store(true)
+		close(c.end)
 	}
-	return assigned.tasks.Close()
+	c.mu.Unlock()
+	var err error
+	if !already && member != nil {
+		err = member.leave()
+	}
+	return errors.Join(err, c.tasks.Close())
 }

@@ -33,8 +33,17 @@ var (
 	// ErrInvalidPartition is the error of a record whose partition, chosen by the program, is not
 	// one of the topic.
 	ErrInvalidPartition = errors.New("sluice: no such partition")
-	// ErrNotAssigned is the error of reading with no partition assigned.
+	// ErrNotAssigned is the error of reading with no partition assigned, or of a partition that
+	// is not.
 	ErrNotAssigned = errors.New("sluice: no partition is assigned")
+	// ErrNoGroup is the error of what needs a group: see WithGroup.
+	ErrNoGroup = errors.New("sluice: the consumer has no group")
+	// ErrSubscribed is the error of Assign after Subscribe: partitions come from the group.
+	ErrSubscribed = errors.New("sluice: the consumer is subscribed")
+	// ErrAssigned is the error of Subscribe while partitions are assigned by Assign.
+	ErrAssigned = errors.New("sluice: partitions are assigned by hand")
+	// ErrCommitsPending is the error of a CommitAsync while 1,000 wait for the coordinator.
+	ErrCommitsPending = errors.New("sluice: too many commits are pending")
 )
 
 // What the cluster answers, to compare with errors.Is. docs/errors.md lists every reason.
@@ -58,6 +67,25 @@ var (
 	ErrRequestTimedOut error = fault.RequestTimedOut
 	// ErrGroupIDNotFound: there is no such group.
 	ErrGroupIDNotFound error = fault.GroupIDNotFound
+	// ErrNonEmptyGroup: the group has members.
+	ErrNonEmptyGroup error = fault.GroupNotEmpty
+	// ErrNoOffsetForPartition: the group has stored no offset of a partition, and there is no
+	// offset reset.
+	ErrNoOffsetForPartition error = fault.NoOffsetForPartition
+	// ErrUnknownMemberID: the member was taken for dead; its partitions are somebody else's.
+	ErrUnknownMemberID error = fault.UnknownMemberID
+	// ErrFencedMemberEpoch: as ErrUnknownMemberID.
+	ErrFencedMemberEpoch error = fault.FencedMemberEpoch
+	// ErrStaleMemberEpoch: the group has changed since, and the partitions are not the member's.
+	ErrStaleMemberEpoch error = fault.StaleMemberEpoch
+	// ErrFencedInstanceID: another consumer runs with the same instance id.
+	ErrFencedInstanceID error = fault.FencedInstanceID
+	// ErrUnreleasedInstanceID: another consumer with the same instance id does not go away.
+	ErrUnreleasedInstanceID error = fault.UnreleasedInstanceID
+	// ErrInvalidRegularExpression: the pattern of a subscription is no RE2, or too long.
+	ErrInvalidRegularExpression error = fault.InvalidRegularExpression
+	// ErrGroupMaxSizeReached: the group has as many members as group.max.size allows.
+	ErrGroupMaxSizeReached error = fault.GroupMaxSizeReached
 )
 
 // wireError is err as this package reports it: a *Error that says what was being done, unless the

@@ -178,6 +178,31 @@ func (p *Producer) observe(b *outBatch) {
 	}
 }
 
+// Metrics returns what the consumer has measured: records-consumed-rate and -total,
+// bytes-consumed-rate and -total, fetch-size-avg and -max, records-per-request-avg and -max (of a
+// Poll), records-lag-max (now), assigned-partitions, time-between-poll-avg and -max; with a group
+// commit-rate and -total, commit-latency-avg and -max, heartbeat-rate and -total,
+// last-heartbeat-seconds-ago, rebalance-rate and -total.
+func (c *Consumer) Metrics() Metrics {
+	now := time.Now()
+	m := c.metrics.rates(now, "records-consumed", "bytes-consumed", "commit", "heartbeat",
+		"rebalance")
+	maps.Copy(m, c.metrics.averages(now, "fetch-size", "records-per-request", "commit-latency",
+		"time-between-poll"))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m["assigned-partitions"] = float64(len(c.order))
+	lag := int64(0)
+	for _, s := range c.order {
+		lag = max(lag, s.highWatermark-s.next)
+	}
+	m["records-lag-max"] = float64(lag)
+	if c.member != nil {
+		m["last-heartbeat-seconds-ago"] = now.Sub(c.member.heardAt).Seconds()
+	}
+	return m
+}
+
 // requested tells the program of a request that began then and has been answered.
 func (c *Client) requested(name string, to *link, began time.Time, err error) {
 	c.hooks.OnRequest(RequestInfo{

@@ -8,12 +8,14 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
-// Offset says where in a partition to begin: Beginning, End, At an offset or Since a time. The
+// Offset says where in a partition to begin: Beginning, End, At an offset, Since a time or
+// some time Ago. The
 // zero Offset is the beginning.
 type Offset struct {
 	kind   offsetKind
 	number int64
 	time   time.Time
+	ago    time.Duration
 }
 
 type offsetKind int8
@@ -23,6 +25,7 @@ const (
 	offsetEnd
 	offsetNumber
 	offsetTime
+	offsetAgo
 )
 
 // Beginning is the first record that the log still holds.
@@ -37,6 +40,9 @@ func At(offset int64) Offset { return Offset{kind: offsetNumber, number: offset}
 // Since is the first record with this timestamp or a later one, and the end where there is none.
 func Since(t time.Time) Offset { return Offset{kind: offsetTime, time: t} }
 
+// Ago is Since a time so long before the moment at which it is looked for.
+func Ago(d time.Duration) Offset { return Offset{kind: offsetAgo, ago: d} }
+
 // String says it as the command line does: beginning, end, 42 or @2026-01-01T00:00:00Z.
 func (o Offset) String() string {
 	switch o.kind {
@@ -46,6 +52,8 @@ func (o Offset) String() string {
 		return strconv.FormatInt(o.number, 10)
 	case offsetTime:
 		return "@" + o.time.UTC().Format(time.RFC3339Nano)
+	case offsetAgo:
+		return "@-" + o.ago.String()
 	}
 	return "beginning"
 }
@@ -64,7 +72,9 @@ func (c *Client) Offset(
 	case offsetEnd:
 		request.At = "latest"
 	case offsetTime:
-		request.At = strconv.FormatInt(at.time.UnixMilli(), 10)
+		request.At = strconv.FormatInt(max(0, at.time.UnixMilli()), 10)
+	case offsetAgo:
+		request.At = strconv.FormatInt(max(0, time.Now().Add(-at.ago).UnixMilli()), 10)
 	}
 	answer, err := call(ctx, "finding the offset "+at.String()+" of "+
 		partitionName(topic, partition), c.route(topic, partition).log.ListOffsets, request)
