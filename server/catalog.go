@@ -98,6 +98,9 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 	}
 	s.catalog.Store(next)
 	close(old.next)
+	if old.differs(next) {
+		s.groups.SetTopics(next.groupTopics())
+	}
 	s.metrics.keep(next.topics)
 	return errors.Join(append(errs, s.removeOthers(ctx, snapshot))...)
 }

@@ -2,31 +2,68 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
+	"slices"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
-	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
-	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
-	"github.com/sluicelog/sluice/server/replica"
-	"github.com/sluicelog/sluice/storage"
 )
-
-// offsetsTopic is where the offsets of groups are kept.
-const offsetsTopic = "__consumer_offsets"
-
-// commitCountMax is how many offsets one commit may have.
-const commitCountMax = 10_000
 
 // groupService serves GroupService.
 type groupService struct {
 	sluicev1.UnimplementedGroupServiceServer
 	s *Server
+}
+
+// newGroups returns the coordinator of groups.
+func (s *Server) newGroups() *group.Coordinator {
+	return group.New(group.Config{
+		Logger:            s.cfg.Logger,
+		Clock:             s.cfg.Clock,
+		MetadataBytesMax:  s.static.OffsetMetadataBytesMax,
+		Retention:         s.static.OffsetsRetention,
+		RetentionInterval: s.static.OffsetsRetentionCheckInterval,
+		TopicExists: func(name string) bool {
+			_, ok := s.cluster.Topic(name)
+			return ok
+		},
+		Heartbeat:      s.static.GroupHeartbeatInterval,
+		Session:        s.static.GroupSessionTimeout,
+		SessionMin:     s.static.GroupSessionTimeoutMin,
+		SessionMax:     s.static.GroupSessionTimeoutMax,
+		InitialDelay:   s.static.GroupInitialRebalanceDelay,
+		MemberCountMax: s.static.GroupMemberCountMax,
+		Assignors:      s.static.GroupAssignors,
+		Draining:       s.draining,
+	})
+}
+
+// groupTopics returns the topics of a catalog as groups see them.
+func (c *catalog) groupTopics() *group.Topics {
+	all := make([]group.Topic, 0, len(c.topics))
+	for _, t := range c.topics {
+		all = append(all, group.Topic{
+			Name: t.Name, PartitionCount: int32(len(t.Partitions)), Internal: t.Internal,
+		})
+	}
+	return group.NewTopics(all)
+}
+
+// differs reports whether groups would see other topics in next.
+func (c *catalog) differs(next *catalog) bool {
+	if len(c.topics) != len(next.topics) {
+		return true
+	}
+	for name, t := range c.topics {
+		other := next.topics[name]
+		if other == nil || len(other.Partitions) != len(t.Partitions) {
+			return true
+		}
+	}
+	return false
 }
 
 // coordinator returns the coordinator, unless another node may have taken its
@@ -39,6 +76,19 @@ func (g *groupService) coordinator() (*group.Coordinator, error) {
 	return g.s.groups, nil
 }
 
+// makingCoordinator is coordinator for calls that may make the first group.
+func (g *groupService) makingCoordinator(
+	ctx context.Context, id string,
+) (*group.Coordinator, error) {
+	if err := group.CheckID(id); err != nil {
+		return nil, err
+	}
+	if err := g.s.needOffsetsTopic(ctx); err != nil {
+		return nil, fmt.Errorf("creating %s: %w", offsetsTopic, err)
+	}
+	return g.coordinator()
+}
+
 // ListGroups lists groups by id.
 func (g *groupService) ListGroups(
 	_ context.Context, request *sluicev1.ListGroupsRequest,
@@ -47,11 +97,20 @@ func (g *groupService) ListGroups(
 	if err != nil {
 		return nil, err
 	}
+	var states []group.State
+	for i, state := range request.GetStates() {
+		at := slices.Index(groupStates, state)
+		if at < 0 {
+			return nil, fault.InvalidRequest.With().At(fmt.Sprintf("states[%d]", i),
+				fmt.Sprintf("is %d, no state of a group", state))
+		}
+		states = append(states, group.State(at))
+	}
 	coordinator, err := g.coordinator()
 	if err != nil {
 		return nil, err
 	}
-	groups, more, err := coordinator.List(list.after, list.size)
+	groups, more, err := coordinator.List(list.after, list.size, states)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +139,72 @@ func (g *groupService) GetGroup(
 	return &sluicev1.GetGroupResponse{Group: g.message(one)}, nil
 }
 
+// DescribeGroup returns a group with its members and its lag.
+func (g *groupService) DescribeGroup(
+	ctx context.Context, request *sluicev1.DescribeGroupRequest,
+) (*sluicev1.DescribeGroupResponse, error) {
+	coordinator, err := g.coordinator()
+	if err != nil {
+		return nil, err
+	}
+	one, members, offsets, err := coordinator.Describe(request.GetGroup())
+	if err != nil {
+		return nil, err
+	}
+	response := &sluicev1.DescribeGroupResponse{Group: g.message(one)}
+	partitions := map[group.Place]*sluicev1.GroupPartition{}
+	at := func(place group.Place) *sluicev1.GroupPartition {
+		if partitions[place] == nil {
+			partitions[place] = &sluicev1.GroupPartition{
+				Topic: place.Topic, Partition: place.Partition,
+			}
+			response.Partitions = append(response.Partitions, partitions[place])
+		}
+		return partitions[place]
+	}
+	for _, o := range offsets {
+		p := at(o.Place)
+		p.CommittedOffset, p.Metadata = &o.Offset, o.Metadata
+		if o.LeaderEpoch >= 0 {
+			p.LeaderEpoch = &o.LeaderEpoch
+		}
+	}
+	for _, m := range members {
+		response.Members = append(response.Members, memberMessage(m))
+		for _, place := range m.Owns.Places() {
+			p := at(place)
+			p.MemberId, p.InstanceId = m.ID, m.InstanceID
+			p.ClientId, p.ClientHost = m.ClientID, m.ClientHost
+		}
+	}
+	slices.SortFunc(response.Partitions, func(a, b *sluicev1.GroupPartition) int {
+		return group.Place{Topic: a.Topic, Partition: a.Partition}.Compare(
+			group.Place{Topic: b.Topic, Partition: b.Partition})
+	})
+	g.s.measureLag(ctx, response.Partitions)
+	return response, nil
+}
+
+// measureLag fills in where the logs begin and end. What their leaders cannot
+// say is left out.
+func (s *Server) measureLag(ctx context.Context, partitions []*sluicev1.GroupPartition) {
+	s.eachPartition(ctx, len(partitions), func(ctx context.Context, i int) {
+		p := partitions[i]
+		start, err := s.offsetAt(ctx, p.Topic, p.Partition, "earliest")
+		if err != nil {
+			return
+		}
+		end, err := s.offsetAt(ctx, p.Topic, p.Partition, "latest")
+		if err != nil {
+			return
+		}
+		p.LogStartOffset, p.LogEndOffset = &start, &end
+		if p.CommittedOffset != nil {
+			p.Lag = new(max(0, end-p.GetCommittedOffset()))
+		}
+	})
+}
+
 // DeleteGroup drops a group with its offsets.
 func (g *groupService) DeleteGroup(
 	ctx context.Context, request *sluicev1.DeleteGroupRequest,
@@ -94,224 +219,49 @@ func (g *groupService) DeleteGroup(
 	return &sluicev1.DeleteGroupResponse{}, nil
 }
 
-// CommitOffsets stores offsets of a group.
-func (g *groupService) CommitOffsets(
-	ctx context.Context, request *sluicev1.CommitOffsetsRequest,
-) (*sluicev1.CommitOffsetsResponse, error) {
-	wanted, err := offsetsToCommit(request.GetOffsets())
-	if err != nil {
-		return nil, err
-	}
-	if err := group.CheckID(request.GetGroup()); err != nil {
-		return nil, err
-	}
-	if err := g.s.needOffsetsTopic(ctx); err != nil {
-		return nil, fmt.Errorf("creating %s: %w", offsetsTopic, err)
-	}
-	coordinator, err := g.coordinator()
-	if err != nil {
-		return nil, err
-	}
-	results, err := coordinator.Commit(ctx, request.GetGroup(), wanted, g.s.canCommit)
-	if err != nil {
-		return nil, err
-	}
-	response := &sluicev1.CommitOffsetsResponse{}
-	for i, err := range results {
-		result := &sluicev1.CommitResult{
-			Topic: wanted[i].Topic, Partition: wanted[i].Partition,
-		}
-		if err != nil {
-			result.Error = fault.Status(err).Proto()
-		}
-		response.Results = append(response.Results, result)
-	}
-	return response, nil
-}
-
-// offsetsToCommit reads the offsets of a commit.
-func offsetsToCommit(messages []*sluicev1.CommittedOffset) ([]group.Offset, error) {
-	if n := len(messages); n == 0 || n > commitCountMax {
-		return nil, fault.InvalidRequest.With().At("offsets",
-			fmt.Sprintf("has %d offsets, allowed is 1 to %d", n, commitCountMax))
-	}
-	wanted := make([]group.Offset, 0, len(messages))
-	for i, m := range messages {
-		if m.GetOffset() < 0 {
-			return nil, fault.InvalidRequest.With().At(fmt.Sprintf("offsets[%d].offset", i),
-				fmt.Sprintf("is %d, at least 0", m.GetOffset()))
-		}
-		o := group.Offset{
-			Place: group.Place{Topic: m.GetTopic(), Partition: m.GetPartition()},
-			Committed: group.Committed{
-				Offset: m.GetOffset(), LeaderEpoch: -1, Metadata: m.GetMetadata(),
-			},
-		}
-		if m.LeaderEpoch != nil {
-			if m.GetLeaderEpoch() < 0 {
-				return nil, fault.InvalidRequest.With().At(
-					fmt.Sprintf("offsets[%d].leader_epoch", i),
-					fmt.Sprintf("is %d, at least 0", m.GetLeaderEpoch()))
-			}
-			o.LeaderEpoch = m.GetLeaderEpoch()
-		}
-		wanted = append(wanted, o)
-	}
-	return wanted, nil
-}
-
-// canCommit reports why a partition cannot have a committed offset, or nil.
-func (s *Server) canCommit(at group.Place) error {
-	t, err := s.topic(at.Topic)
-	if err != nil {
-		return err
-	}
-	if _, ok := s.cluster.Topic(at.Topic); !ok { // being deleted
-		return fault.UnknownTopicOrPartition.With("topic", at.Topic)
-	}
-	if at.Partition < 0 || int(at.Partition) >= len(t.logs) {
-		return fault.UnknownPartition.With("topic", at.Topic, "partition", at.Partition)
-	}
-	return nil
-}
-
-// FetchOffsets returns the offsets that a group has stored.
-func (g *groupService) FetchOffsets(
-	_ context.Context, request *sluicev1.FetchOffsetsRequest,
-) (*sluicev1.FetchOffsetsResponse, error) {
-	coordinator, err := g.coordinator()
-	if err != nil {
-		return nil, err
-	}
-	found, err := coordinator.Fetch(request.GetGroup(), request.GetTopics())
-	if err != nil {
-		return nil, err
-	}
-	response := &sluicev1.FetchOffsetsResponse{}
-	for _, o := range found {
-		m := &sluicev1.CommittedOffset{
-			Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Metadata: o.Metadata,
-			CommitTime: timestamppb.New(time.UnixMilli(o.CommitMillis)),
-		}
-		if o.LeaderEpoch >= 0 {
-			m.LeaderEpoch = &o.LeaderEpoch
-		}
-		response.Offsets = append(response.Offsets, m)
-	}
-	return response, nil
+// groupStates are the messages of group.State, by number.
+var groupStates = []sluicev1.GroupState{
+	group.Empty:       sluicev1.GroupState_GROUP_STATE_EMPTY,
+	group.Assigning:   sluicev1.GroupState_GROUP_STATE_ASSIGNING,
+	group.Reconciling: sluicev1.GroupState_GROUP_STATE_RECONCILING,
+	group.Stable:      sluicev1.GroupState_GROUP_STATE_STABLE,
 }
 
 func (g *groupService) message(one group.Group) *sluicev1.Group {
-	return &sluicev1.Group{
-		Group: one.ID, State: sluicev1.GroupState_GROUP_STATE_EMPTY,
+	m := &sluicev1.Group{
+		Group: one.ID, State: groupStates[one.State],
 		CoordinatorId: g.s.cluster.NodeID(), OffsetCount: int32(one.OffsetCount),
+		MemberCount: int32(one.MemberCount), GroupEpoch: one.Epoch, Assignor: one.Assignor,
 	}
+	if one.MemberCount > 0 {
+		m.RebalanceProtocol = protocolMessage(one.Eager)
+	}
+	return m
 }
 
-// needOffsetsTopic creates the topic of the offsets if it is not there yet.
-func (s *Server) needOffsetsTopic(ctx context.Context) error {
-	if s.catalog.Load().topics[offsetsTopic] != nil {
-		return nil
+func protocolMessage(eager bool) sluicev1.RebalanceProtocol {
+	if eager {
+		return sluicev1.RebalanceProtocol_REBALANCE_PROTOCOL_EAGER
 	}
-	_, err := s.cluster.CreateTopic(ctx, cluster.TopicSpec{
-		Name:              offsetsTopic,
-		PartitionCount:    s.static.OffsetsTopicPartitionCount,
-		ReplicationFactor: s.static.OffsetsTopicReplicationFactor,
-		Internal:          true,
-		Configs: map[string]string{
-			"cleanup.policy":   "compact",
-			"compression.type": "producer",
-			"segment.bytes":    "104857600",
-		},
-	})
-	if err != nil && !errors.Is(err, fault.TopicAlreadyExists) {
-		return err
-	}
-	return s.seen(ctx)
+	return sluicev1.RebalanceProtocol_REBALANCE_PROTOCOL_COOPERATIVE
 }
 
-// shardID tells a partition of the offsets topic in one leader epoch from all
-// others.
-type shardID struct {
-	log   *replica.Partition
-	epoch int32
-}
-
-// lead tells the coordinator which partitions of the offsets topic the node
-// leads in the next catalog.
-func (s *Server) lead(old, next *catalog) {
-	t := next.topics[offsetsTopic]
-	if t == old.topics[offsetsTopic] {
-		return
+func memberMessage(m group.Member) *sluicev1.GroupMember {
+	state := sluicev1.MemberState_MEMBER_STATE_STABLE
+	switch {
+	case m.Revoking:
+		state = sluicev1.MemberState_MEMBER_STATE_REVOKING
+	case m.Waiting:
+		state = sluicev1.MemberState_MEMBER_STATE_WAITING
 	}
-	var logs []*group.Log
-	if t != nil {
-		logs = make([]*group.Log, len(t.logs))
-		for i, log := range t.logs {
-			if log == nil {
-				continue
-			}
-			if epoch, leads := log.Leads(); leads {
-				logs[i] = s.groupLog(log, epoch)
-			}
-		}
+	return &sluicev1.GroupMember{
+		MemberId: m.ID, InstanceId: m.InstanceID, MemberEpoch: m.Epoch, State: state,
+		ClientId: m.ClientID, ClientHost: m.ClientHost, Rack: m.Rack,
+		Subscription: &sluicev1.Subscription{Topics: m.Topics, Pattern: m.Pattern},
+		Assignor:     m.Assignor, RebalanceProtocol: protocolMessage(m.Eager),
+		Assignment:       &sluicev1.Assignment{Topics: topicsMessage(m.Owns)},
+		TargetAssignment: &sluicev1.Assignment{Topics: topicsMessage(m.Target)},
+		SessionTimeout:   durationpb.New(m.SessionTimeout),
+		RebalanceTimeout: durationpb.New(m.RebalanceTimeout),
 	}
-	s.groups.Lead(logs)
-}
-
-// groupLog is a partition of the offsets topic as the coordinator uses it.
-func (s *Server) groupLog(log *replica.Partition, epoch int32) *group.Log {
-	return &group.Log{
-		ID:    shardID{log, epoch},
-		Empty: log.Log().End() == 0,
-		Append: func(records []group.Record, done func(error)) error {
-			now := s.cfg.Clock().UnixMilli()
-			encoded := make([]batch.Record, len(records))
-			for i, r := range records {
-				encoded[i] = batch.Record{Timestamp: now, Key: r.Key, Value: r.Value}
-			}
-			b, err := batch.Encode(nil, encoded, batch.DefaultEncodeOptions())
-			if err != nil {
-				return fmt.Errorf("encoding records of %s: %w", offsetsTopic, err)
-			}
-			return log.AppendIn(epoch, storage.AppendRequest{Batch: b},
-				func(_ storage.Appended, err error) { done(err) })
-		},
-		Read: func(ctx context.Context, fn func(group.Record) error) error {
-			return readAll(ctx, log, epoch, fn)
-		},
-	}
-}
-
-// readAll calls fn for each record of a log that an earlier leader may have
-// acknowledged.
-func readAll(
-	ctx context.Context, log *replica.Partition, epoch int32, fn func(group.Record) error,
-) error {
-	const bytesMax = 1 << 20
-	end, err := log.Settled(ctx, epoch)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", offsetsTopic, err)
-	}
-	for next := log.Start(); next < end; {
-		chunk, err := log.Read(ctx, next, bytesMax)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", offsetsTopic, err)
-		}
-		for _, b := range chunk.Batches {
-			for r, err := range batch.Records(b, batch.Limits{}) {
-				if err == nil {
-					err = fn(group.Record{Key: r.Key, Value: r.Value})
-				}
-				if err != nil {
-					return fmt.Errorf("reading %s: %w", offsetsTopic, err)
-				}
-			}
-		}
-		if chunk.NextOffset == next {
-			return nil // what was there is gone
-		}
-		next = chunk.NextOffset
-	}
-	return nil
 }

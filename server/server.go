@@ -94,14 +94,7 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
 	s.producers = newProducerIDs(c.AllocateProducerIDs)
 	s.catalog.Store(&catalog{next: make(chan struct{})})
-	s.groups = group.New(group.Config{
-		Logger:            cfg.Logger,
-		Clock:             cfg.Clock,
-		MetadataBytesMax:  s.static.OffsetMetadataBytesMax,
-		Retention:         s.static.OffsetsRetention,
-		RetentionInterval: s.static.OffsetsRetentionCheckInterval,
-		TopicExists:       func(name string) bool { _, ok := c.Topic(name); return ok },
-	})
+	s.groups = s.newGroups()
 	s.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
 	s.metrics.gauge("sluice_requests_running", "Unary calls that are worked on.",
 		s.calls.running.Load)

@@ -96,6 +96,13 @@ var brokerLogs = []Setting{
 // brokerGroups are the settings of consumer groups, producers and transactions.
 var brokerGroups = []Setting{
 	{
+		Name: "group.consumer.assignors", Type: List, Values: assignors,
+		Default: "uniform,range,round-robin,sticky",
+		Doc: "The assignors that members of a group may ask for; the first is the default. " +
+			"uniform spreads partitions evenly and moves few, range gives each member runs of " +
+			"each topic, round-robin deals them out in turn, sticky moves the fewest that an " +
+			"even spread takes.",
+	}, {
 		Name: "group.consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Min: 1,
 		Max: anyInt, Unit: UnitMillis,
 		Doc: "How often a member of a group shows that it lives.",
@@ -104,9 +111,10 @@ var brokerGroups = []Setting{
 		Max: anyInt, Unit: UnitMillis,
 		Doc: "After how much silence a member loses its partitions, where it does not say.",
 	}, {
-		Name: "group.initial.rebalance.delay.ms", Type: Int, Default: "3000", Max: anyInt,
+		Name: "group.initial.rebalance.delay.ms", Type: Int, Default: "0", Max: anyInt,
 		Unit: UnitMillis,
-		Doc:  "How long a new group waits for more members before it shares out partitions.",
+		Doc: "How long a group without members waits for more than the first before it shares " +
+			"out partitions. Members that come later take over little, so 0 is rarely wrong.",
 	}, {
 		Name: "group.max.session.timeout.ms", Type: Int, Default: "1800000", Min: 1,
 		Max: anyInt, Unit: UnitMillis,

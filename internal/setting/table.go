@@ -8,10 +8,11 @@ const (
 )
 
 var (
-	codecs   = []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
-	cleanups = []string{"delete", "compact"}
-	times    = []string{"CreateTime", "LogAppendTime"}
-	flushes  = []string{"always", "interval", "never"}
+	assignors = []string{"uniform", "range", "round-robin", "sticky"}
+	codecs    = []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
+	cleanups  = []string{"delete", "compact"}
+	times     = []string{"CreateTime", "LogAppendTime"}
+	flushes   = []string{"always", "interval", "never"}
 )
 
 // topics are the settings of a topic. The default of each is what its first

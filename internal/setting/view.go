@@ -68,6 +68,7 @@ type Broker struct {
 	RetentionCheckInterval time.Duration
 	ReplicaLagMax          time.Duration
 
+	GroupAssignors             []string
 	GroupHeartbeatInterval     time.Duration
 	GroupSessionTimeout        time.Duration
 	GroupSessionTimeoutMin     time.Duration
@@ -116,6 +117,7 @@ func brokerOf(r resolver) Broker {
 		RetentionCheckInterval: r.duration("log.retention.check.interval.ms"),
 		ReplicaLagMax:          r.duration("replica.lag.time.max.ms"),
 
+		GroupAssignors:             r.list("group.consumer.assignors"),
 		GroupHeartbeatInterval:     r.duration("group.consumer.heartbeat.interval.ms"),
 		GroupSessionTimeout:        r.duration("group.consumer.session.timeout.ms"),
 		GroupSessionTimeoutMin:     r.duration("group.min.session.timeout.ms"),

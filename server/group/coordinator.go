@@ -1,8 +1,9 @@
-// Package group keeps the offsets up to which groups of consumers have read, in
-// the internal topic __consumer_offsets and in Kafka's own format.
+// Package group shares the partitions of topics among the members of consumer
+// groups, and keeps the offsets up to which each group has read, in the internal
+// topic __consumer_offsets.
 //
-// A pure state decides and replays; the Coordinator around it appends to the
-// log and reads it back at a start. It knows the log only as functions.
+// A pure state decides and replays; the Coordinator around it appends to the log,
+// reads it back at a start, and waits. It knows the log only as functions.
 package group
 
 import (
@@ -11,9 +12,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
@@ -23,18 +23,44 @@ import (
 type Config struct {
 	// Logger takes what operators should read.
 	Logger *slog.Logger
-	// Clock gives the wall clock, for commit times and expiry.
+	// Clock gives the wall clock, for commit times, deadlines and expiry.
 	Clock func() time.Time
 	// MetadataBytesMax bounds the metadata of an offset
 	// (offset.metadata.max.bytes). More than 32,767 counts as that.
 	MetadataBytesMax int
-	// Retention is how long an offset is kept after its commit
-	// (offsets.retention.minutes), and RetentionInterval how often expired ones
-	// are looked for. 0 keeps them for ever.
+	// Retention is how long an offset is kept after its commit, and after the
+	// last member of its group left (offsets.retention.minutes), and
+	// RetentionInterval how often expired ones are looked for. 0 keeps them for
+	// ever.
 	Retention, RetentionInterval time.Duration
 	// TopicExists reports whether a topic exists now. Offsets of others are
 	// dropped.
 	TopicExists func(topic string) bool
+	// Heartbeat is how often members are asked to call
+	// (group.consumer.heartbeat.interval.ms).
+	Heartbeat time.Duration
+	// Session is after how much silence a member is taken for dead, where it
+	// does not say (group.consumer.session.timeout.ms), within SessionMin
+	// (group.min.session.timeout.ms) and SessionMax (group.max.session.timeout.ms).
+	Session, SessionMin, SessionMax time.Duration
+	// InitialDelay is how long a group without members waits for more than the
+	// first (group.initial.rebalance.delay.ms).
+	InitialDelay time.Duration
+	// MemberCountMax is how many members a group may have (group.max.size).
+	MemberCountMax int
+	// Assignors are the names of the assignors that members may ask for, the
+	// first the default (group.consumer.assignors).
+	Assignors []string
+	// Draining is closed when calls that wait should be answered. Nil: never.
+	Draining <-chan struct{}
+}
+
+func (c Config) rules() rules {
+	return rules{
+		heartbeat: c.Heartbeat, session: c.Session, sessionMin: c.SessionMin,
+		sessionMax: c.SessionMax, memberCountMax: c.MemberCountMax, assignors: c.Assignors,
+		metadataBytesMax: c.MetadataBytesMax, initialDelay: c.InitialDelay,
+	}
 }
 
 // Log is one partition of __consumer_offsets.
@@ -57,34 +83,31 @@ type Log struct {
 // Coordinator keeps the groups of the partitions that the node leads. All
 // methods may be called concurrently.
 //
-// An answer to a commit is given when its records are on disk, and only then
-// are they replayed, in the order of the log: nobody reads an offset that a
-// crash could take back. No lock is held while anything is written.
+// An answer is given when the records that make it so, and all that it was
+// decided on, are on disk. No lock is held while anything is written but the one
+// that keeps the records of a partition in the order of their decisions.
 type Coordinator struct {
-	cfg   Config
-	tasks *run.Group
+	cfg    Config
+	tasks  *run.Group
+	topics atomic.Pointer[Topics]
+	wake   chan struct{} // the next deadline may be sooner than was thought
 
 	mu     sync.RWMutex
 	shards []*shard // by partition of the topic; nil where the node does not lead
 }
 
-// shard is the groups of one partition.
-type shard struct {
-	log Log
-
-	mu     sync.Mutex
-	state  *state
-	loaded bool
-	failed error // why it could not be loaded
-}
-
 // New returns a coordinator that leads nothing.
-func New(cfg Config) *Coordinator { return &Coordinator{cfg: cfg} }
+func New(cfg Config) *Coordinator {
+	c := &Coordinator{cfg: cfg, wake: make(chan struct{}, 1)}
+	c.topics.Store(NewTopics(nil))
+	return c
+}
 
 // Start gives the coordinator the goroutines that it may start, which end with
 // the group. Call it before anything else.
 func (c *Coordinator) Start(tasks *run.Group) {
 	c.tasks = tasks
+	tasks.Go("watch group members", c.watch)
 	if c.cfg.Retention > 0 && c.cfg.RetentionInterval > 0 {
 		tasks.Go("expire group offsets", c.expire)
 	}
@@ -105,72 +128,57 @@ func (c *Coordinator) Lead(logs []*Log) {
 			shards[i] = c.shards[i]
 			continue
 		}
-		s := &shard{log: *log, state: newState(), loaded: log.Empty}
+		s := newShard(c, *log, i)
 		shards[i] = s
 		if log.Empty {
+			s.state, s.loaded = newState(c.cfg.rules()), true
+			s.state.topics = c.topics.Load()
 			continue
 		}
-		c.tasks.Go("load group offsets", func(ctx context.Context) error {
-			c.load(ctx, s, i)
-			return nil
-		})
+		c.tasks.Go("load groups", s.load)
+	}
+	for i, s := range c.shards {
+		if s != nil && (i >= len(shards) || shards[i] != s) {
+			s.retire()
+		}
 	}
 	c.shards = shards
-}
-
-// serves reports whether s is the shard of a log, and not one that failed.
-func (s *shard) serves(log *Log) bool {
-	if s == nil || s.log.ID != log.ID {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failed == nil
-}
-
-// load replays a log. A log that cannot be read leaves its groups unavailable.
-func (c *Coordinator) load(ctx context.Context, s *shard, partition int) {
-	state := newState()
-	err := s.log.Read(ctx, func(r Record) error {
-		if err := state.replay(r); err != nil {
-			c.cfg.Logger.Warn("a record of __consumer_offsets was skipped",
-				"partition", partition, "error", err)
-		}
-		return nil
-	})
-	if err != nil {
-		if ctx.Err() == nil {
-			c.cfg.Logger.Error("the offsets of groups cannot be loaded",
-				"partition", partition, "error", err)
-		}
-		s.mu.Lock()
-		s.failed = err
-		s.mu.Unlock()
-		return
-	}
-	s.mu.Lock()
-	s.state, s.loaded = state, true
-	records := state.forget(c.cfg.TopicExists)
-	s.mu.Unlock()
-	c.appendLater(s, records)
 }
 
 // TopicsDeleted drops the offsets of topics that do not exist any more, and
 // returns when that is on disk. What fails is left to the next call.
 func (c *Coordinator) TopicsDeleted(ctx context.Context) error {
-	dropping, ctx := errgroup.WithContext(ctx)
+	return c.each(ctx, func(s *state) []Record { return s.forget(c.cfg.TopicExists) })
+}
+
+// SetTopics says which topics exist now. Groups that read topics which are new,
+// have grown, or are gone are rebalanced in the background.
+func (c *Coordinator) SetTopics(topics *Topics) {
+	c.topics.Store(topics)
+	now := c.cfg.Clock()
 	for _, s := range c.all() {
-		s.mu.Lock()
-		var records []Record
-		if s.loaded {
-			records = s.state.forget(c.cfg.TopicExists)
-		}
-		s.mu.Unlock()
-		if len(records) > 0 {
-			dropping.Go(func() error { return c.append(ctx, s, records) })
+		_, _ = s.decide(func(state *state) ([]Record, error) { // else not loaded
+			return state.retopic(topics, now), nil
+		})
+	}
+}
+
+// each lets every partition decide, and returns when it is on disk.
+func (c *Coordinator) each(ctx context.Context, decide func(*state) []Record) error {
+	var flights []*flight
+	for _, s := range c.all() {
+		f, err := s.decide(func(state *state) ([]Record, error) { return decide(state), nil })
+		if err == nil { // else it is not loaded, and decides when it is
+			flights = append(flights, f)
 		}
 	}
-	return dropping.Wait()
+	var failed error
+	for _, f := range flights {
+		if err := f.wait(ctx); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	return failed
 }
 
 // expire drops old offsets until ctx is done.
@@ -184,14 +192,48 @@ func (c *Coordinator) expire(ctx context.Context) error {
 			return nil
 		}
 		before := c.cfg.Clock().Add(-c.cfg.Retention)
+		err := c.each(ctx, func(s *state) []Record { return s.expire(before) })
+		if err != nil && ctx.Err() == nil {
+			c.cfg.Logger.Warn("offsets of groups could not be dropped; trying again later",
+				"error", err)
+		}
+	}
+}
+
+// watchPause is how often deadlines are looked at at the most.
+const watchPause = 5 * time.Millisecond
+
+// soonest returns the shorter of a pause and that until a deadline; zero is none.
+func soonest(pause time.Duration, deadline, now time.Time) time.Duration {
+	if deadline.IsZero() {
+		return pause
+	}
+	return min(pause, max(deadline.Sub(now), watchPause))
+}
+
+// watch does what deadlines ask for until ctx is done.
+func (c *Coordinator) watch(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := c.cfg.Clock()
+		next := time.Hour
 		for _, s := range c.all() {
-			s.mu.Lock()
-			var records []Record
-			if s.loaded {
-				records = s.state.expire(before)
+			if at := s.deadline(); at.IsZero() || now.Before(at) {
+				next = soonest(next, at, now)
+				continue
 			}
-			s.mu.Unlock()
-			c.appendLater(s, records)
+			_, _ = s.decide(func(state *state) ([]Record, error) { // else not loaded
+				return state.tick(now), nil
+			})
+			next = soonest(next, s.deadline(), now)
+		}
+		timer.Reset(next)
+		select {
+		case <-timer.C:
+		case <-c.wake:
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
@@ -203,8 +245,8 @@ func (c *Coordinator) all() []*shard {
 	return slices.DeleteFunc(slices.Clone(c.shards), func(s *shard) bool { return s == nil })
 }
 
-// shard returns that of a group, with its lock held.
-func (c *Coordinator) lockShard(group string) (*shard, error) {
+// shard returns that of a group; nil where there is no topic of offsets yet.
+func (c *Coordinator) shard(group string) (*shard, error) {
 	c.mu.RLock()
 	shards := c.shards
 	c.mu.RUnlock()
@@ -216,93 +258,66 @@ func (c *Coordinator) lockShard(group string) (*shard, error) {
 		return nil, fault.CoordinatorNotAvailable.With("group", group).Because(
 			"another node coordinates it")
 	}
-	s.mu.Lock()
-	if !s.loaded {
-		s.mu.Unlock()
-		return nil, fault.CoordinatorNotAvailable.With("group", group)
-	}
 	return s, nil
 }
 
-// batchBytes is about how large the batches of records are: small enough for
-// any max.message.bytes that a node can work with.
-const batchBytes = 256 << 10
-
-// append writes records in batches, replays each when it is on disk, and
-// returns when all are. A failure may leave the first of them written.
-func (c *Coordinator) append(ctx context.Context, s *shard, records []Record) error {
-	batches := split(records)
-	answers := make(chan error, len(batches))
-	waiting := 0
-	var failed error
-	for _, b := range batches {
-		if failed = s.append(b, answers); failed != nil {
-			break
-		}
-		waiting++
+// writable returns the shard of a group, which there must be.
+func (c *Coordinator) writable(group string) (*shard, error) {
+	s, err := c.shard(group)
+	if s == nil && err == nil {
+		err = fault.CoordinatorNotAvailable.With("group", group)
 	}
-	for range waiting {
-		select {
-		case err := <-answers:
-			if err != nil && failed == nil {
-				failed = err
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for __consumer_offsets: %w", ctx.Err())
-		}
-	}
-	return failed
+	return s, err
 }
 
-// append queues a batch; the answer comes when it is on disk and replayed.
-func (s *shard) append(b []Record, answers chan<- error) error {
-	return s.log.Append(b, func(err error) {
-		if err == nil {
-			err = s.replayAll(b)
-		}
-		answers <- err
-	})
-}
-
-func (s *shard) replayAll(records []Record) error {
+// read calls fn with the state that has a group. There is none, and fn is not
+// called, where there is no topic of offsets yet.
+func (c *Coordinator) read(group string, fn func(*state)) error {
+	if err := CheckID(group); err != nil {
+		return err
+	}
+	s, err := c.shard(group)
+	if s == nil || err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range records {
-		if err := s.state.replay(r); err != nil {
-			return fmt.Errorf("replaying a record of __consumer_offsets: %w", err)
-		}
+	if !s.loaded {
+		return fault.CoordinatorNotAvailable.With("group", group)
 	}
+	fn(s.state)
 	return nil
 }
 
-// appendLater writes tombstones that nobody waits for.
-func (c *Coordinator) appendLater(s *shard, records []Record) {
-	if len(records) == 0 {
-		return
-	}
-	c.tasks.Go("drop group offsets", func(ctx context.Context) error {
-		if err := c.append(ctx, s, records); err != nil && ctx.Err() == nil {
-			c.cfg.Logger.Warn("offsets of groups could not be dropped; trying again later",
-				"error", err)
-		}
-		return nil
-	})
+// flight is records on their way to the disk.
+type flight struct {
+	done chan struct{}
+	err  error // once done is closed
 }
 
-// split cuts records into batches of about batchBytes.
-func split(records []Record) [][]Record {
-	var batches [][]Record
-	begin, size := 0, 0
-	for i, r := range records {
-		n := len(r.Key) + len(r.Value)
-		if i > begin && size+n > batchBytes {
-			batches = append(batches, records[begin:i])
-			begin, size = i, 0
-		}
-		size += n
+// landed is a flight of nothing.
+var landed = func() *flight {
+	f := &flight{done: make(chan struct{})}
+	close(f.done)
+	return f
+}()
+
+func (f *flight) land(err error) {
+	f.err = err
+	close(f.done)
+}
+
+// wait returns once the records are on disk, or are known not to be.
+func (f *flight) wait(ctx context.Context) error {
+	select {
+	case <-f.done:
+		return f.err
+	default:
 	}
-	if begin < len(records) {
-		batches = append(batches, records[begin:])
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for __consumer_offsets: %w", ctx.Err())
 	}
-	return batches
 }

@@ -93,10 +93,19 @@ func begin(t *testing.T, cfg Config, logs ...*memory) *world {
 	if cfg.MetadataBytesMax == 0 {
 		cfg.MetadataBytesMax = 4096
 	}
+	if cfg.MemberCountMax == 0 {
+		cfg.MemberCountMax = 1 << 30
+	}
+	cfg.Heartbeat, cfg.Session = 5*time.Second, 45*time.Second
+	cfg.SessionMin, cfg.SessionMax = 6*time.Second, 30*time.Minute
+	cfg.Assignors = []string{"uniform", "range", "round-robin", "sticky"}
 	w.Coordinator = New(cfg)
 	w.tasks = run.New(t.Context(), "test")
 	t.Cleanup(func() { assert.NoError(t, w.tasks.Close()) })
 	w.Start(w.tasks)
+	w.SetTopics(NewTopics([]Topic{
+		{Name: "a", PartitionCount: 4}, {Name: "b", PartitionCount: 2},
+	}))
 	w.Lead(logsOf(logs))
 	synctest.Wait()
 	return w
@@ -115,7 +124,7 @@ func logsOf(all []*memory) []*Log {
 }
 
 func (w *world) commit(t *testing.T, group, topic string, offset int64) error {
-	_, err := w.Commit(t.Context(), group, []Offset{{
+	_, err := w.Commit(t.Context(), group, Committer{}, []Offset{{
 		Place{Topic: topic}, Committed{Offset: offset, LeaderEpoch: -1},
 	}}, func(Place) error { return nil })
 	return err
@@ -170,14 +179,16 @@ func TestRecoveryIsReplay(t *testing.T) {
 				assert.Equal(t, fmt.Sprint("a-0:", 20+i), again.fetch(t, group))
 			}
 		}
-		all, more, err := again.List("", 100)
+		all, more, err := again.List("", 100, nil)
 		require.NoError(t, err)
 		assert.False(t, more)
 		assert.Len(t, all, 9, "a group without offsets is none")
-		groups, more, err := again.List("g4", 3)
+		groups, more, err := again.List("g4", 3, nil)
 		require.NoError(t, err)
 		assert.True(t, more)
-		assert.Equal(t, []Group{{"g5", 1}, {"g6", 1}, {"g7", 1}}, groups)
+		assert.Equal(t, []Group{
+			{ID: "g5", OffsetCount: 1}, {ID: "g6", OffsetCount: 1}, {ID: "g7", OffsetCount: 1},
+		}, groups)
 	})
 }
 
@@ -197,7 +208,7 @@ func TestGroupsAreNotAvailableWhileTheyLoad(t *testing.T) {
 		_, err = w.Get("g")
 		unavailable(err)
 		unavailable(w.Delete(t.Context(), "g"))
-		_, _, err = w.List("", 10)
+		_, _, err = w.List("", 10, nil)
 		unavailable(err)
 		close(slow.reading)
 		synctest.Wait()
@@ -252,13 +263,14 @@ func TestALargeCommitIsCutIntoBatches(t *testing.T) {
 				Offset: int64(i), Metadata: strings.Repeat("m", 4000),
 			}}
 		}
-		results, err := w.Commit(t.Context(), "g", wanted, func(Place) error { return nil })
+		results, err := w.Commit(t.Context(), "g", Committer{}, wanted,
+			func(Place) error { return nil })
 		require.NoError(t, err)
 		assert.Len(t, results, 1000)
 		assert.Greater(t, m.batches, 10)
 		one, err := w.Get("g")
 		require.NoError(t, err)
-		assert.Equal(t, Group{"g", 1000}, one)
+		assert.Equal(t, Group{ID: "g", OffsetCount: 1000}, one)
 	})
 }
 

@@ -6,24 +6,40 @@ import (
 	"fmt"
 	"math"
 	"unicode/utf16"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // Record is a record of __consumer_offsets. A nil Value is a tombstone. The
 // slices are not changed once the record is made.
 type Record struct{ Key, Value []byte }
 
-// What stands in __consumer_offsets is Kafka's own: a key that begins with the
-// version of its type, and a value that begins with its own version, all
-// integers big-endian, strings with a 16-bit length. Types 0 and 1 are committed
-// offsets; the type 2 and others are what group members leave, and are not
-// written yet.
+// What stands in __consumer_offsets are keys of Kafka's: the version of their
+// type, and strings with a 16-bit length; and values that begin with their own
+// version; all integers are big-endian. Types 0 and 1 are committed offsets, with
+// Kafka's values. Types 3, 5, 7 and 8 are what KIP-848 keeps of a group, with
+// values that are messages of sluice.state.v1 behind the version. Others are left
+// alone.
 const (
 	keyOffset0      = 0
 	keyOffset1      = 1
+	keyGroup        = 3
+	keyMember       = 5
+	keyTarget       = 7
+	keyCurrent      = 8
 	offsetVersion   = 3 // what is written: offset, leader epoch, metadata, commit time
 	offsetVersionLo = 0
+	stateVersion    = 0
 	stringBytesMax  = math.MaxInt16
 )
+
+// parseNullable is parseState, but leaves m empty for a tombstone.
+func parseNullable(b []byte, m proto.Message) error {
+	if b == nil {
+		return nil
+	}
+	return parseState(b, m)
+}
 
 // Place is a partition of a topic.
 type Place struct {
@@ -66,20 +82,81 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// parseKey reads a key. Known is false for a type that is no committed offset.
-func parseKey(key []byte) (group string, at Place, known bool, err error) {
-	d := decoder{b: key}
-	version := int16(d.uint16())
-	if !d.cut && version != keyOffset0 && version != keyOffset1 {
-		return "", at, false, nil
+// key is the key of a record.
+type key struct {
+	kind   int16
+	group  string
+	member string // of keyMember, keyTarget and keyCurrent
+	place  Place  // of keyOffset0 and keyOffset1
+}
+
+// known reports whether records of the kind say something here.
+func (k key) known() bool {
+	return k.offset() || k.kind == keyGroup || k.ofMember()
+}
+
+// offset reports whether the key is that of a committed offset.
+func (k key) offset() bool { return k.kind == keyOffset0 || k.kind == keyOffset1 }
+
+func (k key) ofMember() bool {
+	return k.kind == keyMember || k.kind == keyTarget || k.kind == keyCurrent
+}
+
+// parseKey reads a key. Of one that is not known it reads the kind only.
+func parseKey(b []byte) (key, error) {
+	d := decoder{b: b}
+	k := key{kind: int16(d.uint16())}
+	if !d.cut && !k.known() {
+		return k, nil
 	}
-	group = d.string()
-	at.Topic = d.string()
-	at.Partition = int32(d.uint32())
+	k.group = d.string()
+	switch {
+	case k.offset():
+		k.place.Topic = d.string()
+		k.place.Partition = int32(d.uint32())
+	case k.ofMember():
+		k.member = d.string()
+	}
 	if err := d.end(); err != nil {
-		return "", Place{}, false, fmt.Errorf("key of a committed offset: %w", err)
+		return key{}, fmt.Errorf("key of type %d: %w", k.kind, err)
 	}
-	return group, at, true, nil
+	return k, nil
+}
+
+// stateKey encodes the key of a group, or of one of its members.
+func stateKey(kind int16, group string, member ...string) []byte {
+	b := binary.BigEndian.AppendUint16(nil, uint16(kind))
+	b = appendString(b, group)
+	for _, id := range member {
+		b = appendString(b, id)
+	}
+	return b
+}
+
+// stateValue encodes a message of sluice.state.v1.
+func stateValue(m proto.Message) []byte {
+	b := binary.BigEndian.AppendUint16(nil, stateVersion)
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, m)
+	if err != nil {
+		panic(fmt.Sprintf("group: encoding %T: %v", m, err)) // strings are checked before
+	}
+	return b
+}
+
+// parseState reads what stateValue wrote.
+func parseState(b []byte, m proto.Message) error {
+	d := decoder{b: b}
+	version := int16(d.uint16())
+	switch {
+	case d.cut:
+		return fmt.Errorf("value of %T: %w", m, errCut)
+	case version != stateVersion:
+		return fmt.Errorf("value of %T: version %d, this node reads %d", m, version, stateVersion)
+	}
+	if err := proto.Unmarshal(d.b, m); err != nil {
+		return fmt.Errorf("value of %T: %w", m, err)
+	}
+	return nil
 }
 
 // parseValue reads OffsetCommitValue of the versions 0 to 3.

@@ -36,18 +36,18 @@ func TestOlderVersionsAreRead(t *testing.T) {
 	for version := int16(0); version <= 1; version++ {
 		key := kmsg.NewOffsetCommitKey()
 		key.Version, key.Group, key.Topic, key.Partition = version, "g", "t", 3
-		group, at, known, err := parseKey(key.AppendTo(nil))
+		got, err := parseKey(key.AppendTo(nil))
 		require.NoError(t, err)
-		assert.True(t, known)
-		assert.Equal(t, "g", group)
-		assert.Equal(t, Place{"t", 3}, at)
+		assert.Equal(t, version, got.kind)
+		assert.Equal(t, "g", got.group)
+		assert.Equal(t, Place{"t", 3}, got.place)
 	}
 }
 
 func TestRecordsOfOtherTypesAreLeftAlone(t *testing.T) {
 	key := kmsg.NewGroupMetadataKey()
 	key.Version, key.Group = 2, "g"
-	s := newState()
+	s := newState(rules{})
 	require.NoError(t, s.replay(Record{Key: key.AppendTo(nil), Value: []byte("x")}))
 	assert.Empty(t, s.groups)
 }
@@ -56,11 +56,12 @@ func TestMalformedRecordsAreErrors(t *testing.T) {
 	good := Record{Key: offsetKey("g", Place{"t", 1}), Value: offsetValue(Committed{Metadata: "m"})}
 	for n := range good.Key {
 		if n >= 2 || n == 0 {
-			require.Error(t, newState().replay(Record{Key: good.Key[:n], Value: good.Value}), n)
+			cut := Record{Key: good.Key[:n], Value: good.Value}
+			require.Error(t, newState(rules{}).replay(cut), n)
 		}
 	}
 	for n := range good.Value {
-		require.Error(t, newState().replay(Record{Key: good.Key, Value: good.Value[:n]}), n)
+		require.Error(t, newState(rules{}).replay(Record{Key: good.Key, Value: good.Value[:n]}), n)
 	}
 	for _, bad := range []Record{
 		{Key: append(offsetKey("g", Place{"t", 1}), 0), Value: good.Value},
@@ -69,7 +70,7 @@ func TestMalformedRecordsAreErrors(t *testing.T) {
 		{Key: good.Key, Value: []byte{0xff, 0xff}},
 		{Key: []byte{0, 1, 0x80, 0}, Value: good.Value},
 	} {
-		require.Error(t, newState().replay(bad), "%x %x", bad.Key, bad.Value)
+		require.Error(t, newState(rules{}).replay(bad), "%x %x", bad.Key, bad.Value)
 	}
 }
 
@@ -102,18 +103,39 @@ func FuzzReplay(f *testing.F) {
 	f.Add(offsetKey("g", Place{"t", 1}), offsetValue(Committed{Offset: 1, Metadata: "m"}))
 	f.Add([]byte{0, 1}, []byte{0, 3})
 	f.Add([]byte{0, 2, 0, 1, 'g'}, []byte(nil))
+	for _, r := range []Record{
+		groupRecord("g", header{epoch: 3, target: 2, pending: true, hash: 9}),
+		memberRecord("g", "m", spec{topics: []string{"t"}, session: 5}),
+		targetRecord("g", "m", Assignment{"t": {0, 1}}),
+		currentRecord("g", "m", current{epoch: 3, assigned: Assignment{"t": {0}}}),
+	} {
+		f.Add(r.Key, r.Value)
+		f.Add(r.Key, []byte(nil))
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
-		s := newState()
+		s := newState(rules{})
 		if s.replay(Record{Key: key, Value: value}) != nil || len(s.groups) == 0 {
 			return
 		}
-		for group := range s.groups {
+		for group, g := range s.groups {
+			again := newState(rules{})
 			for _, o := range s.fetch(group, nil) {
-				again := newState()
 				require.NoError(t, again.replay(Record{
 					Key: offsetKey(group, o.Place), Value: offsetValue(o.Committed),
 				}))
-				assert.Equal(t, s.groups, again.groups)
+			}
+			if g.epoch > 0 {
+				require.NoError(t, again.replay(groupRecord(group, g.header)))
+			}
+			for id, m := range g.members {
+				require.NoError(t, again.replay(memberRecord(group, id, m.spec)))
+				require.NoError(t, again.replay(targetRecord(group, id, m.target)))
+				require.NoError(t, again.replay(currentRecord(group, id, m.current)))
+			}
+			assert.Equal(t, s.fetch(group, nil), again.fetch(group, nil))
+			if ours := again.groups[group]; assert.NotNil(t, ours) {
+				assert.Equal(t, g.owners, ours.owners)
+				assert.Equal(t, g.describeMembers(), ours.describeMembers())
 			}
 		}
 	})

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -16,19 +15,47 @@ import (
 const groupBytesMax = 255
 
 // state is the groups of one partition of __consumer_offsets, as a function of
-// the records in it. The methods that decide (commit, remove, forget, expire)
-// read it and return records; replay alone changes it, when a record is on
-// disk, and again when the log is read at a start. So recovery is the same code
-// as running.
+// the records in it. The methods that decide (heartbeat, commit, remove, forget,
+// expire, tick) read it and return records; replay alone changes what the log
+// says, so recovery is the same code as running. Records of membership are
+// replayed as they are decided, since the next decision builds on them, and no
+// answer is given before they are on disk; if they cannot be written, the state
+// is read from the log again. Records of offsets are replayed once they are on
+// disk, so that nobody reads an offset that a crash could take back.
+//
+// Beside that there are deadlines, which no log knows: after a recovery they
+// begin anew.
 type state struct {
-	groups map[string]offsets
+	rules    rules
+	topics   *Topics // that exist now
+	groups   map[string]*groupState
+	patterns map[string]*pattern // compiled, by text
+	next     time.Time           // nothing happens by itself before; zero: never
+	changes  int64               // counts records of membership
+}
+
+// rules are what the settings say of members.
+type rules struct {
+	heartbeat        time.Duration
+	session          time.Duration
+	sessionMin       time.Duration
+	sessionMax       time.Duration
+	initialDelay     time.Duration
+	memberCountMax   int
+	assignors        []string
+	metadataBytesMax int
 }
 
 // offsets are those of one group, by topic and partition. Neither map is ever
 // empty.
 type offsets map[string]map[int32]Committed
 
-func newState() *state { return &state{groups: map[string]offsets{}} }
+func newState(r rules) *state {
+	return &state{
+		rules: r, topics: &Topics{}, groups: map[string]*groupState{},
+		patterns: map[string]*pattern{},
+	}
+}
 
 // Offset is an offset to commit.
 type Offset struct {
@@ -46,11 +73,23 @@ func CheckID(group string) error {
 	return nil
 }
 
+// Committer is who commits offsets. With an empty MemberID it is no member.
+type Committer struct {
+	MemberID   string
+	Epoch      int32
+	InstanceID string
+}
+
 // commit decides on offsets that a group wants stored: an error for each, nil
 // where it is stored, and the records that store them.
 func (s *state) commit(
-	group string, wanted []Offset, now time.Time, metadataMax int, exists func(Place) error,
-) ([]error, []Record) {
+	group string, by Committer, wanted []Offset, now time.Time, exists func(Place) error,
+) ([]error, []Record, error) {
+	g := s.groups[group]
+	m, err := g.committer(group, by)
+	if err != nil {
+		return nil, nil, err
+	}
 	results := make([]error, len(wanted))
 	records := make([]Record, 0, len(wanted))
 	for i, w := range wanted {
@@ -58,7 +97,13 @@ func (s *state) commit(
 			results[i] = err
 			continue
 		}
-		if limit := min(metadataMax, stringBytesMax); len(w.Metadata) > limit {
+		if m != nil && !m.assigned.Has(w.Place) && !m.revoking.Has(w.Place) {
+			results[i] = fault.StaleMemberEpoch.With("group", group, "member_id", m.id,
+				"member_epoch", by.Epoch, "current_epoch", m.epoch).Because(
+				"it does not own %s-%d", w.Topic, w.Partition)
+			continue
+		}
+		if limit := min(s.rules.metadataBytesMax, stringBytesMax); len(w.Metadata) > limit {
 			results[i] = fault.OffsetMetadataTooLarge.With("topic", w.Topic,
 				"partition", w.Partition, "bytes", len(w.Metadata), "limit", limit)
 			continue
@@ -68,24 +113,57 @@ func (s *state) commit(
 			Key: offsetKey(group, w.Place), Value: offsetValue(w.Committed),
 		})
 	}
-	return results, records
+	return results, records, nil
 }
 
-// remove decides on the end of a group: a tombstone for each of its offsets.
-func (s *state) remove(group string) ([]Record, error) {
-	stored, ok := s.groups[group]
-	if !ok {
-		return nil, fault.GroupIDNotFound.With("group", group)
+// committer returns the member that commits, nil for none in a group without
+// members.
+func (g *groupState) committer(group string, by Committer) (*member, error) {
+	if by.MemberID == "" {
+		if g != nil && len(g.members) > 0 {
+			return nil, fault.UnknownMemberID.With("group", group, "member_id", "").Because(
+				"the group has members, so only they may commit: say who you are with " +
+					"member_id and member_epoch")
+		}
+		return nil, nil
 	}
-	return tombstones(group, stored, func(Place, Committed) bool { return true }), nil
+	m, err := g.member(group, by.MemberID, by.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	// Until it says that it has given partitions up, a member may not know yet
+	// that it has to, and commits them with the epoch that it had.
+	if by.Epoch == m.epoch || len(m.revoking) > 0 && by.Epoch == m.previous {
+		return m, nil
+	}
+	return nil, fault.StaleMemberEpoch.With("group", group, "member_id", m.id,
+		"member_epoch", by.Epoch, "current_epoch", m.epoch)
+}
+
+// remove decides on the end of a group: a tombstone for all that is kept of it.
+func (s *state) remove(group string) ([]Record, error) {
+	g := s.groups[group]
+	switch {
+	case g == nil:
+		return nil, fault.GroupIDNotFound.With("group", group)
+	case len(g.members) > 0:
+		return nil, fault.GroupNotEmpty.With("group", group)
+	}
+	records := g.offsets.tombstones(group, func(Place, Committed) bool { return true })
+	if g.epoch > 0 {
+		d := s.decide()
+		d.emit(Record{Key: stateKey(keyGroup, group)})
+		records = append(records, d.records...)
+	}
+	return records, nil
 }
 
 // forget returns tombstones for the offsets of all topics that do not exist.
 func (s *state) forget(exists func(topic string) bool) []Record {
 	known := map[string]bool{}
 	var records []Record
-	for group, stored := range s.groups {
-		records = append(records, tombstones(group, stored, func(at Place, _ Committed) bool {
+	for group, g := range s.groups {
+		records = append(records, g.offsets.tombstones(group, func(at Place, _ Committed) bool {
 			there, asked := known[at.Topic]
 			if !asked {
 				there = exists(at.Topic)
@@ -97,20 +175,29 @@ func (s *state) forget(exists func(topic string) bool) []Record {
 	return records
 }
 
-// expire returns tombstones for offsets committed before a time.
+// expire returns tombstones for the offsets of groups without members that were
+// committed, and left by the last member, before a time; and for what is left of
+// groups that have none.
 func (s *state) expire(before time.Time) []Record {
 	var records []Record
-	for group, stored := range s.groups {
-		records = append(records, tombstones(group, stored, func(_ Place, c Committed) bool {
+	d := s.decide()
+	for group, g := range s.groups {
+		if len(g.members) > 0 || !g.changed.Before(before) {
+			continue
+		}
+		records = append(records, g.offsets.tombstones(group, func(_ Place, c Committed) bool {
 			return c.CommitMillis < before.UnixMilli()
 		})...)
+		if g.epoch > 0 && len(g.offsets) == 0 {
+			d.emit(Record{Key: stateKey(keyGroup, group)})
+		}
 	}
-	return records
+	return append(records, d.records...)
 }
 
-func tombstones(group string, stored offsets, which func(Place, Committed) bool) []Record {
+func (o offsets) tombstones(group string, which func(Place, Committed) bool) []Record {
 	var records []Record
-	for topic, partitions := range stored {
+	for topic, partitions := range o {
 		for partition, c := range partitions {
 			at := Place{Topic: topic, Partition: partition}
 			if which(at, c) {
@@ -121,70 +208,51 @@ func tombstones(group string, stored offsets, which func(Place, Committed) bool)
 	return records
 }
 
-// replay applies a record of the log. A record of another type changes nothing.
-func (s *state) replay(r Record) error {
-	group, at, known, err := parseKey(r.Key)
-	if err != nil || !known {
-		return err
-	}
-	if r.Value == nil {
-		s.drop(group, at)
-		return nil
-	}
-	c, err := parseValue(r.Value)
-	if err != nil {
-		return err
-	}
-	stored := s.groups[group]
-	if stored == nil {
-		stored = offsets{}
-		s.groups[group] = stored
-	}
-	if stored[at.Topic] == nil {
-		stored[at.Topic] = map[int32]Committed{}
-	}
-	stored[at.Topic][at.Partition] = c
-	return nil
-}
-
-// drop takes an offset away, and a group with its last one.
-func (s *state) drop(group string, at Place) {
-	stored := s.groups[group]
-	partitions := stored[at.Topic]
-	delete(partitions, at.Partition)
-	if len(partitions) == 0 {
-		delete(stored, at.Topic)
-	}
-	if len(stored) == 0 {
-		delete(s.groups, group)
-	}
-}
-
 // fetch returns the offsets of a group by topic and partition, of the topics
 // given or, with none, of all.
 func (s *state) fetch(group string, topics []string) []Offset {
-	stored := s.groups[group]
+	g := s.groups[group]
+	if g == nil {
+		return nil
+	}
 	if len(topics) == 0 {
-		topics = slices.Collect(maps.Keys(stored))
+		topics = slices.Collect(maps.Keys(g.offsets))
 	}
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
 	var found []Offset
 	for _, topic := range topics {
-		for partition, c := range stored[topic] {
+		for partition, c := range g.offsets[topic] {
 			found = append(found, Offset{Place{topic, partition}, c})
 		}
 	}
-	slices.SortFunc(found, func(a, b Offset) int {
-		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	slices.SortFunc(found, func(a, b Offset) int { return a.Compare(b.Place) })
 	return found
 }
 
-// count returns how many offsets a group has, 0 if there is no such group.
-func (s *state) count(group string) int {
-	n := 0
-	for _, partitions := range s.groups[group] {
-		n += len(partitions)
+// dropOffsets decides on the end of offsets of topics that no member wants.
+func (s *state) dropOffsets(
+	group string, topics []string, which func(Place) bool,
+) ([]Offset, []Record, error) {
+	g := s.groups[group]
+	if g == nil {
+		return nil, nil, fault.GroupIDNotFound.With("group", group)
 	}
-	return n
+	for _, m := range g.members {
+		matches := s.topicsOf(m)
+		for _, topic := range topics {
+			if slices.Contains(m.topics, topic) || slices.Contains(matches, topic) {
+				return nil, nil, fault.GroupSubscribedToTopic.With("group", group,
+					"topic", topic)
+			}
+		}
+	}
+	var dropped []Offset
+	var records []Record
+	for _, o := range s.fetch(group, topics) {
+		if which(o.Place) {
+			dropped = append(dropped, o)
+			records = append(records, Record{Key: offsetKey(group, o.Place)})
+		}
+	}
+	return dropped, records, nil
 }

@@ -1214,8 +1214,9 @@ type ConsumerHeartbeatRequest struct {
 	Assignor string `protobuf:"bytes,9,opt,name=assignor,proto3" json:"assignor,omitempty"`
 	// How partitions change hands. Unspecified later: as before.
 	RebalanceProtocol RebalanceProtocol `protobuf:"varint,10,opt,name=rebalance_protocol,json=rebalanceProtocol,proto3,enum=sluice.v1.RebalanceProtocol" json:"rebalance_protocol,omitempty"`
-	// What the member owns: what it reads, or has not ended working on. Unset: all
-	// that the last answer said. Set and empty: nothing.
+	// What the member owns: what it reads, or has not ended working on. Set it
+	// where it has changed, so at least once partitions are given up: those that
+	// are not in there any more go to others. Unset: as said before.
 	Owned *Assignment `protobuf:"bytes,11,opt,name=owned,proto3" json:"owned,omitempty"`
 	// How long to wait for the assignment to change if there is nothing new to
 	// say. Default 0; at most the heartbeat interval (more is coerced). With it a
@@ -2527,8 +2528,7 @@ type ConsumeRevoking struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The partitions.
 	Topics []*TopicPartitions `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
-	// Until when to answer `revoked`. Absent: they are lost already, as their
-	// topic is deleted, and nothing need be answered.
+	// Until when to answer `revoked`.
 	DeadlineTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

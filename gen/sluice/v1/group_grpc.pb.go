@@ -166,8 +166,9 @@ type GroupServiceClient interface {
 	//     another member now. Nothing is stored.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
-	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE. The other offsets are
-	//     stored all the same.
+	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
+	//     FAILED_PRECONDITION / STALE_MEMBER_EPOCH for partitions that the member
+	//     does not own. The other offsets are stored all the same.
 	CommitOffsets(ctx context.Context, in *CommitOffsetsRequest, opts ...grpc.CallOption) (*CommitOffsetsResponse, error)
 	// Returns the offsets that a group has stored. A group that does not exist
 	// has none. Idempotent.
@@ -446,8 +447,9 @@ type GroupServiceServer interface {
 	//     another member now. Nothing is stored.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
-	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE. The other offsets are
-	//     stored all the same.
+	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
+	//     FAILED_PRECONDITION / STALE_MEMBER_EPOCH for partitions that the member
+	//     does not own. The other offsets are stored all the same.
 	CommitOffsets(context.Context, *CommitOffsetsRequest) (*CommitOffsetsResponse, error)
 	// Returns the offsets that a group has stored. A group that does not exist
 	// has none. Idempotent.
