@@ -102,6 +102,7 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 		s.groups.SetTopics(next.groupTopics())
 	}
 	s.metrics.keep(next.topics)
+	s.peers.keep(snapshot.Brokers())
 	return errors.Join(append(errs, s.removeOthers(ctx, snapshot))...)
 }
 

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/sluicelog/sluice/server/schema"
 )
 
@@ -22,6 +24,9 @@ type Config struct {
 	// Schemas is the registry that knows the schemas of the records that topics
 	// ask to be checked. Default nil: such topics can't be written to.
 	Schemas schema.Source
+	// PeerOptions are added to those of the connections to other nodes, such as
+	// credentials. Default: none, and no encryption.
+	PeerOptions []grpc.DialOption
 	// TopicLabelCountMax is how many topics have metrics of their own; all
 	// others share those of "(other)". Default 1000, range 1 to 10,000.
 	TopicLabelCountMax int

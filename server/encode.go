@@ -136,13 +136,13 @@ func (p *production) group() error {
 	for i, partition := range chosen {
 		at, ok := index[partition]
 		if !ok {
-			log, err := p.s.partition(p.topic, partition)
+			located, err := p.locate(partition)
 			if err != nil {
 				return err
 			}
 			at = len(p.parts)
 			index[partition] = at
-			p.parts = append(p.parts, part{partition: partition, log: log})
+			p.parts = append(p.parts, located)
 		}
 		if same {
 			break
@@ -210,7 +210,7 @@ func topicCodec(name string) (codec batch.Codec, fixed bool) {
 // takeBatch checks a batch that the caller has encoded. It is stored as it came
 // unless the topic asks for another compression.
 func (p *production) takeBatch(ctx context.Context) error {
-	log, err := p.s.partition(p.topic, p.request.GetPartition())
+	located, err := p.locate(p.request.GetPartition())
 	if err != nil {
 		return err
 	}
@@ -226,10 +226,9 @@ func (p *production) takeBatch(ctx context.Context) error {
 	if err := p.validateBatch(ctx, raw); err != nil {
 		return err
 	}
-	p.parts = []part{{
-		partition: p.request.GetPartition(), log: log, batch: &buffer{bytes: raw},
-		bytes: len(raw), timestamp: header.BaseTimestamp,
-	}}
+	located.batch, located.bytes = &buffer{bytes: raw}, len(raw)
+	located.timestamp = header.BaseTimestamp
+	p.parts = []part{located}
 	if codec, fixed := topicCodec(p.topic.settings.CompressionType); fixed &&
 		codec != header.Codec() {
 		return p.recode(header, codec)

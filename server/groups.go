@@ -89,8 +89,8 @@ func (g *groupService) makingCoordinator(
 	return g.coordinator()
 }
 
-// ListGroups lists groups by id.
-func (g *groupService) ListGroups(
+// listHere lists the groups that this node coordinates, by id.
+func (g *groupService) listHere(
 	_ context.Context, request *sluicev1.ListGroupsRequest,
 ) (*sluicev1.ListGroupsResponse, error) {
 	list, err := newListing("groups", request.GetPageSize(), request.GetPageToken())

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/sluicelog/sluice/internal/batch"
@@ -21,7 +20,7 @@ func (s *Server) needOffsetsTopic(ctx context.Context) error {
 	if s.catalog.Load().topics[offsetsTopic] != nil {
 		return nil
 	}
-	_, err := s.cluster.CreateTopic(ctx, cluster.TopicSpec{
+	err := s.createTopic(ctx, cluster.TopicSpec{
 		Name:              offsetsTopic,
 		PartitionCount:    s.static.OffsetsTopicPartitionCount,
 		ReplicationFactor: s.static.OffsetsTopicReplicationFactor,
@@ -32,7 +31,7 @@ func (s *Server) needOffsetsTopic(ctx context.Context) error {
 			"segment.bytes":    "104857600",
 		},
 	})
-	if err != nil && !errors.Is(err, fault.TopicAlreadyExists) {
+	if err != nil && !isFault(err, fault.TopicAlreadyExists) {
 		return err
 	}
 	return s.seen(ctx)

@@ -21,6 +21,8 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	bytesIn  *prometheus.CounterVec
 	bytesOut *prometheus.CounterVec
+	// forwarded counts calls handed on to other nodes.
+	forwarded *prometheus.CounterVec
 
 	topicsMax int
 	mu        sync.Mutex
@@ -50,10 +52,14 @@ func newMetrics(topicsMax int) *metrics {
 			Name: "sluice_topic_bytes_out_total",
 			Help: "Bytes of record batches read by callers, as stored.",
 		}, []string{"topic"}),
+		forwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_requests_forwarded_total",
+			Help: "Calls and streams handed on to the node that answers them, by RPC.",
+		}, []string{"method"}),
 		topicsMax: topicsMax,
 		topics:    map[string]*topicMetrics{},
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.bytesIn, m.bytesOut,
+	m.registry.MustRegister(m.requests, m.seconds, m.bytesIn, m.bytesOut, m.forwarded,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -116,7 +116,7 @@ func (s *Server) end(ctx context.Context, c call, err error) error {
 	if log := s.cfg.Logger; log.Enabled(ctx, level) {
 		attributes := []any{
 			"method", c.method, "code", st.Code().String(), "duration", took,
-			"peer", peerOf(ctx), "request_id", c.id,
+			"peer", callerOf(ctx), "request_id", c.id,
 		}
 		if err != nil {
 			attributes = append(attributes, "error", err.Error())

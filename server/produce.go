@@ -43,6 +43,9 @@ type production struct {
 	now     int64 // time of arrival, in ms
 	timeout time.Duration
 	parts   []part
+	// elsewhere takes batches of partitions that other nodes lead; nil where the
+	// request must be for this one.
+	elsewhere elsewhere
 
 	waiting atomic.Int32
 	written chan struct{} // closed when no part is waited for
@@ -51,8 +54,9 @@ type production struct {
 // part is what a request writes to one partition: one batch.
 type part struct {
 	partition int32
-	log       *replica.Partition
-	records   []int // indices in the request; nil where there is only one part
+	log       *replica.Partition // nil where another node leads
+	to        *route             // to the leader, where there is no log
+	records   []int              // indices in the request; nil where there is only one part
 	batch     *buffer
 	bytes     int
 	timestamp int64 // of the first record of a record_batch
@@ -65,7 +69,7 @@ type part struct {
 func (l *logService) Produce(
 	ctx context.Context, request *sluicev1.ProduceRequest,
 ) (*sluicev1.ProduceResponse, error) {
-	p, err := l.s.newProduction(ctx, request)
+	p, err := l.s.newProduction(ctx, request, l.s.elsewhereOnce(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +79,7 @@ func (l *logService) Produce(
 
 // newProduction checks and encodes a request. It may create the topic.
 func (s *Server) newProduction(
-	ctx context.Context, request *sluicev1.ProduceRequest,
+	ctx context.Context, request *sluicev1.ProduceRequest, others elsewhere,
 ) (*production, error) {
 	timeout, err := checkProduce(request)
 	if err != nil {
@@ -87,7 +91,7 @@ func (s *Server) newProduction(
 	}
 	p := &production{
 		s: s, request: request, topic: t, now: s.cfg.Clock().UnixMilli(), timeout: timeout,
-		written: make(chan struct{}),
+		written: make(chan struct{}), elsewhere: others,
 	}
 	if request.RecordBatch != nil {
 		err = p.takeBatch(ctx)
@@ -122,8 +126,8 @@ func (s *Server) topicToWrite(ctx context.Context, name string) (*topic, error) 
 }
 
 func (s *Server) autoCreate(ctx context.Context, name string) (*topic, error) {
-	_, err := s.cluster.CreateTopic(ctx, cluster.TopicSpec{Name: name})
-	if err != nil && !errors.Is(err, fault.TopicAlreadyExists) {
+	err := s.createTopic(ctx, cluster.TopicSpec{Name: name})
+	if err != nil && !isFault(err, fault.TopicAlreadyExists) {
 		return nil, err
 	}
 	if err := s.seen(ctx); err != nil {
@@ -211,6 +215,10 @@ func (p *production) submit() {
 	p.waiting.Store(int32(len(p.parts)))
 	for i := range p.parts {
 		part := &p.parts[i]
+		if part.to != nil {
+			p.hand(part)
+			continue
+		}
 		request := storage.AppendRequest{
 			Batch:      part.batch.bytes,
 			AppendTime: p.topic.settings.LogAppendTime,

@@ -39,9 +39,10 @@ type producer struct {
 	s      *Server
 	stream grpc.BidiStreamingServer[sluicev1.ProduceStreamRequest,
 		sluicev1.ProduceStreamResponse]
-	room  *semaphore.Weighted
-	queue chan submitted // closed when there will be no more
-	err   error          // why; set before queue is closed
+	others elsewhere
+	room   *semaphore.Weighted
+	queue  chan submitted // closed when there will be no more
+	err    error          // why; set before queue is closed
 }
 
 // ProduceStream appends the records of each message and answers in order.
@@ -55,6 +56,7 @@ func (l *logService) ProduceStream(
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	p.others = l.s.elsewhereInOrder(ctx)
 	l.s.receivers.Go(func() {
 		p.err = p.receive(ctx)
 		close(p.queue)
@@ -113,7 +115,7 @@ func (p *producer) submit(
 	if request == nil {
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
-	made, err := p.s.newProduction(ctx, request)
+	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {
 		return nil, err
 	}

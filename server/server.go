@@ -55,7 +55,8 @@ type Server struct {
 	requests  *budget.Budget // bytes of requests that are worked on
 	answers   *budget.Budget // bytes of records that are not yet with callers
 	producers producerIDs
-	receivers sync.WaitGroup // of produce streams
+	receivers sync.WaitGroup // of produce streams, and of streams to other nodes
+	peers     *peers
 
 	draining  chan struct{} // closed by Drain
 	drainOnce sync.Once
@@ -75,6 +76,7 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		static:   c.BrokerSettings(),
 		tasks:    run.New(context.Background(), "server"),
 		draining: make(chan struct{}),
+		peers:    newPeers(cfg.PeerOptions),
 	}
 	var err error
 	s.replicas, err = replica.New(replica.Config{
@@ -154,13 +156,13 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 // UnaryInterceptors returns what must run around every unary call, the first
 // one outermost.
 func (s *Server) UnaryInterceptors() []grpc.UnaryServerInterceptor {
-	return []grpc.UnaryServerInterceptor{s.observeUnary, s.limitUnary}
+	return []grpc.UnaryServerInterceptor{s.observeUnary, s.limitUnary, s.forwardUnary}
 }
 
 // StreamInterceptors returns what must run around every stream, the first one
 // outermost.
 func (s *Server) StreamInterceptors() []grpc.StreamServerInterceptor {
-	return []grpc.StreamServerInterceptor{s.observeStream, s.limitStream}
+	return []grpc.StreamServerInterceptor{s.observeStream, s.limitStream, s.forwardStream}
 }
 
 // The bounds of a connection that no setting changes.
@@ -254,5 +256,5 @@ func (s *Server) isDraining() bool {
 func (s *Server) Close() error {
 	s.Drain()
 	s.receivers.Wait()
-	return s.tasks.Close()
+	return errors.Join(s.tasks.Close(), s.peers.close())
 }

@@ -33,6 +33,8 @@ func (t *topicService) CreateTopic(
 		ReplicationFactor: request.GetReplicationFactor(),
 		Configs:           request.GetConfigs(),
 		ValidateOnly:      request.GetValidateOnly(),
+		// Another node asks the controller for a topic of the cluster's own.
+		Internal: forwarded(ctx) && request.GetTopic() == offsetsTopic,
 	})
 	if err == nil && !request.GetValidateOnly() {
 		_, err = t.s.opened(ctx, created)
@@ -116,10 +118,10 @@ func (t *topicService) AddPartitions(
 	return &sluicev1.AddPartitionsResponse{Topic: topicMessage(grown, true)}, nil
 }
 
-// TrimTopic deletes the records before offsets of partitions. Everything that
-// can be checked before is, so that only a race with another trim or append
-// leaves a part of the request done.
-func (t *topicService) TrimTopic(
+// trimHere deletes the records before offsets of partitions that this node
+// leads. Everything that can be checked before is, so that only a race with
+// another trim or append leaves a part of the request done.
+func (t *topicService) trimHere(
 	ctx context.Context, request *sluicev1.TrimTopicRequest,
 ) (*sluicev1.TrimTopicResponse, error) {
 	topic, err := t.s.topic(request.GetTopic())

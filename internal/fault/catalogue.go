@@ -167,6 +167,12 @@ var (
 		Message: "Topic name {topic} is not valid.",
 		Hint:    "1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'.",
 	})
+	LeaderNotAvailable = row(Fault{
+		Reason: "LEADER_NOT_AVAILABLE", Code: codes.Unavailable,
+		HTTP: http.StatusServiceUnavailable, ErrorCode: 50003, Retriable: true,
+		Message: "Nobody leads {topic}-{partition} at the moment.",
+		Hint:    "Retry with backoff: no replica that holds every record is alive.",
+	})
 	MessageTooLarge = row(Fault{
 		Reason: "MESSAGE_TOO_LARGE", Code: codes.InvalidArgument,
 		HTTP: http.StatusRequestEntityTooLarge, ErrorCode: http.StatusRequestEntityTooLarge,

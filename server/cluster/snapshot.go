@@ -17,6 +17,8 @@ import (
 type Snapshot struct {
 	local    local
 	revision int64
+	last     int64 // the newest change that it holds
+	alive    int   // nodes
 
 	names   map[string]UUID
 	topics  map[UUID]*topicState
@@ -78,6 +80,11 @@ func newSnapshot(l local) *Snapshot {
 // Revision returns the revision of the metadata, which only grows.
 func (s *Snapshot) Revision() int64 { return s.revision }
 
+// LastChange returns the revision of the newest change that the snapshot holds.
+// Unlike Revision, which may stand for a moment at which nothing changed, every
+// node's snapshot comes to be as new as that.
+func (s *Snapshot) LastChange() int64 { return s.last }
+
 // Changed returns a channel that is closed once there is a newer snapshot.
 func (s *Snapshot) Changed() <-chan struct{} { return s.changed }
 
@@ -128,6 +135,9 @@ func (s *Snapshot) Brokers() []Broker {
 	}
 	return brokers
 }
+
+// NodeCount returns how many nodes are alive.
+func (s *Snapshot) NodeCount() int { return s.alive }
 
 func (n nodeState) admitted() bool {
 	return n.epoch.mod != 0 && n.admit.record.Epoch == n.epoch.mod
@@ -206,6 +216,7 @@ func (s *Snapshot) apply(events []event, revision int64) (*Snapshot, error) {
 		if err := d.apply(e); err != nil {
 			return nil, err
 		}
+		d.next.last = max(d.next.last, e.mod)
 		d.next.revision = max(d.next.revision, e.mod)
 	}
 	d.resolve()
@@ -338,6 +349,12 @@ func (d *draft) applyNode(room, rest string, e event) error {
 		err = apply(&node.admit, e)
 	}
 	d.next.nodes[id] = node
+	d.next.alive = 0
+	for _, n := range d.next.nodes {
+		if n.live.mod != 0 {
+			d.next.alive++
+		}
+	}
 	return err
 }
 

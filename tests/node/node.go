@@ -89,14 +89,7 @@ const startTimeout = time.Minute
 // Start starts a node of its own cluster and returns once it serves.
 func Start(tb testing.TB, opts ...Option) *Node {
 	tb.Helper()
-	o := options{settings: map[string]string{}, logger: slog.New(slog.DiscardHandler)}
-	for _, set := range opts {
-		set(&o)
-	}
-	if o.dir == "" {
-		o.dir = tb.TempDir()
-	}
-	n := &Node{Dir: o.dir, tb: tb, options: o}
+	n := newNode(tb, opts)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if err := n.start(ctx); err != nil {
@@ -104,6 +97,19 @@ func Start(tb testing.TB, opts ...Option) *Node {
 	}
 	tb.Cleanup(n.Stop)
 	return n
+}
+
+// newNode returns a node that is not started.
+func newNode(tb testing.TB, opts []Option) *Node {
+	tb.Helper()
+	o := options{settings: map[string]string{}, logger: slog.New(slog.DiscardHandler)}
+	for _, set := range opts {
+		set(&o)
+	}
+	if o.dir == "" {
+		o.dir = tb.TempDir()
+	}
+	return &Node{Dir: o.dir, tb: tb, options: o}
 }
 
 // Restart stops the node and returns one that runs on the same data with the

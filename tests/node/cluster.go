@@ -1,0 +1,85 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicelog/sluice/server/cluster"
+)
+
+// StartCluster starts nodes 0 to count-1, whose embedded etcds form one quorum,
+// and returns once each knows where all others are. Options hold for all nodes;
+// WithDir has no place among them.
+func StartCluster(tb testing.TB, count int, opts ...Option) []*Node {
+	tb.Helper()
+	peers := make([]cluster.Peer, count)
+	for i := range peers {
+		peers[i] = cluster.Peer{NodeID: int32(i), Address: freeAddress(tb)}
+	}
+	nodes := make([]*Node, count)
+	var starting errgroup.Group
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for i := range nodes {
+		nodes[i] = newNode(tb, append([]Option{WithCluster(func(c *cluster.Config) {
+			c.NodeID, c.Rack = int32(i), "rack-"+strconv.Itoa(i)
+			c.PeerListen, c.InitialCluster = peers[i].Address, peers
+		})}, opts...))
+		starting.Go(func() error { return nodes[i].start(ctx) })
+	}
+	if err := starting.Wait(); err != nil {
+		for _, n := range nodes {
+			err = errors.Join(err, n.stop())
+		}
+		tb.Fatalf("starting %d nodes: %v", count, err)
+	}
+	for _, n := range nodes {
+		tb.Cleanup(n.Stop)
+		n.Address()
+	}
+	for _, n := range nodes {
+		n.AwaitNodes(count)
+	}
+	return nodes
+}
+
+// AwaitNodes returns once the node knows as many nodes that are admitted and
+// can be reached.
+func (n *Node) AwaitNodes(count int) {
+	n.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		s := n.Cluster.Snapshot()
+		reachable := 0
+		for _, b := range s.Brokers() {
+			if b.GRPCAddress != "" && b.Admitted {
+				reachable++
+			}
+		}
+		if reachable == count && s.Controller() != cluster.NoLeader {
+			return
+		}
+		select {
+		case <-s.Changed():
+		case <-ctx.Done():
+			n.tb.Fatalf("node %d knows %d nodes, want %d", n.Cluster.NodeID(), reachable, count)
+		}
+	}
+}
+
+// freeAddress returns a port of the loopback that is free now.
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("listening: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
