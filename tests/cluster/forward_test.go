@@ -47,7 +47,9 @@ func value(text string) *sluicev1.ProduceRecord {
 
 // TestAnyNodeAnswersAnyCall shares one cluster: it takes seconds to form.
 func TestAnyNodeAnswersAnyCall(t *testing.T) {
-	nodes := node.StartCluster(t, 3)
+	nodes := node.StartCluster(t, 3, node.WithSettings(map[string]string{
+		"offsets.topic.replication.factor": "1",
+	}))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	for i, n := range nodes {
