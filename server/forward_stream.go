@@ -134,8 +134,8 @@ func (s *Server) carry(
 	stream grpc.ServerStream, out grpc.ClientStream, first proto.Message, types messages,
 ) error {
 	for m := first; ; {
-		if out.SendMsg(m) != nil {
-			return nil // receiving says why
+		if err := out.SendMsg(m); err != nil {
+			return err // the stream has ended, and receiving says why
 		}
 		m = types.newRequest()
 		if err := stream.RecvMsg(m); err != nil {
