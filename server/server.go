@@ -114,6 +114,11 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 // all of them can be read and written; it follows the metadata until Close. The
 // context bounds the start only.
 func (s *Server) Start(ctx context.Context) error {
+	// The cluster has admitted the node with what the store said about its
+	// records: the next start judges afresh (S5).
+	if err := s.store.Settle(); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	s.groups.Start(s.tasks)
 	if err := s.open(ctx, s.cluster.Snapshot()); err != nil {
 		return errors.Join(fmt.Errorf("opening the partitions of the node: %w", err), s.Close())

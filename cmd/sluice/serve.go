@@ -68,16 +68,25 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 	if err != nil {
 		return err
 	}
+	var store *storage.Store
+	metaConfig.Records = func(
+		ctx context.Context, meta *cluster.Cluster,
+	) (_ cluster.Verdict, err error) {
+		if store, err = storage.Open(ctx, cfg.storageConfig(meta, log)); err != nil {
+			return "", err
+		}
+		return cluster.Verdict(store.Verdict()), nil
+	}
 	meta, err := cluster.Start(ctx, metaConfig)
+	if err == nil {
+		defer closing(&err, "metadata", meta.Close)
+	}
+	if store != nil {
+		defer closing(&err, "log", store.Close)
+	}
 	if err != nil {
 		return err
 	}
-	defer closing(&err, "metadata", meta.Close)
-	store, err := storage.Open(ctx, cfg.storageConfig(meta, log))
-	if err != nil {
-		return err
-	}
-	defer closing(&err, "log", store.Close)
 	node, err := server.New(cfg.serverConfig(broker, log), store, meta)
 	if err != nil {
 		return err

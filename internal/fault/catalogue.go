@@ -58,6 +58,18 @@ var (
 			"batches that are remembered.",
 		Hint: "The batch was written before; its offset is no longer known.",
 	})
+	ElectionNotNeeded = row(Fault{
+		Reason: "ELECTION_NOT_NEEDED", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: http.StatusConflict,
+		Message: "{topic}-{partition} has the leader that it should have.",
+		Hint:    "Nothing: there is no other leader to elect.",
+	})
+	EligibleLeadersNotAvailable = row(Fault{
+		Reason: "ELIGIBLE_LEADERS_NOT_AVAILABLE", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: http.StatusConflict,
+		Message: "{topic}-{partition} has no replica that could be made the leader so.",
+		Hint:    "Start the brokers that keep its replicas, or name one that is there.",
+	})
 	FencedInstanceID = row(Fault{
 		Reason: "FENCED_INSTANCE_ID", Code: codes.FailedPrecondition,
 		HTTP: http.StatusConflict, ErrorCode: 409,
@@ -192,6 +204,12 @@ var (
 			"offset_reset is none.",
 		Hint: "Store one with offsets:reset or offsets:commit, or reset to earliest or latest.",
 	})
+	NoReassignmentInProgress = row(Fault{
+		Reason: "NO_REASSIGNMENT_IN_PROGRESS", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: http.StatusConflict,
+		Message: "{topic}-{partition} is not being reassigned.",
+		Hint:    "Nothing: there is nothing to cancel, or it is complete.",
+	})
 	NotAcceptable = row(Fault{
 		Reason: "NOT_ACCEPTABLE", Code: codes.InvalidArgument,
 		HTTP: http.StatusNotAcceptable, ErrorCode: http.StatusNotAcceptable,
@@ -266,6 +284,12 @@ var (
 		HTTP: http.StatusBadRequest, ErrorCode: 40002,
 		Message: "The request is against the policy of the cluster.",
 		Hint:    "The message names the limit and its setting.",
+	})
+	PreferredLeaderNotAvailable = row(Fault{
+		Reason: "PREFERRED_LEADER_NOT_AVAILABLE", Code: codes.FailedPrecondition,
+		HTTP: http.StatusConflict, ErrorCode: http.StatusConflict,
+		Message: "The preferred leader of {topic}-{partition} is not in sync, or not there.",
+		Hint:    "Start its broker, and wait until it is in sync.",
 	})
 	RequestTimedOut = row(Fault{
 		Reason: "REQUEST_TIMED_OUT", Code: codes.DeadlineExceeded,

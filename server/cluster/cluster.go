@@ -98,6 +98,12 @@ func (c *Cluster) join(ctx context.Context) error {
 			Rack: c.cfg.Rack, GRPC: c.cfg.AdvertiseGRPC, HTTP: c.cfg.AdvertiseHTTP,
 		},
 	}
+	if c.cfg.Records != nil {
+		var err error
+		if c.member.verdict, err = c.cfg.Records(ctx, c); err != nil {
+			return err
+		}
+	}
 	if err := c.member.register(ctx); err != nil {
 		return fmt.Errorf("registering the node: %w", err)
 	}

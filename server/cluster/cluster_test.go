@@ -90,6 +90,7 @@ func TestASingleNodeIsReadyAndAlone(t *testing.T) {
 	assert.Equal(t, []Broker{{
 		ID: 0, Rack: "r1", GRPCAddress: "127.0.0.1:9092", HTTPAddress: "127.0.0.1:8082",
 		Epoch: c.Epoch(), State: BrokerRunning, Admitted: true,
+		Incarnation: c.member.live.Incarnation,
 	}}, c.Brokers())
 	assert.Error(t, c.Advertise(t.Context(), "nowhere", ""))
 	assert.Empty(t, c.backend.server.Clients, "no listener of its own")

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,12 @@ type Config struct {
 	// LeaseTime is how long the cluster takes the node for alive after it was
 	// last heard of, 3 s to 5 min in whole seconds. Default 9 s.
 	LeaseTime time.Duration
+
+	// Records opens the node's records and says what was found out about them. It
+	// is called once the cluster's id and settings are known, and before the node
+	// registers: the controller has to know it before the node may serve. Nil: the
+	// node keeps none.
+	Records func(context.Context, *Cluster) (Verdict, error)
 
 	// Logger takes what the room and etcd have to say. Default slog.Default.
 	Logger *slog.Logger

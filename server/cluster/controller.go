@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 )
 
@@ -19,6 +18,9 @@ type controller struct {
 	log    *slog.Logger
 	writes chan struct{} // one place: who holds it may plan and write topics
 	tidied int64         // the ctl under which leftovers were last removed
+
+	repaired repaired
+	balance  balance
 }
 
 // partitionsPerWrite keeps a transaction within etcd's limit of operations,
@@ -44,8 +46,13 @@ func (c *controller) run(ctx context.Context) error {
 			continue
 		}
 		// After a conflict the snapshot is behind, hence about to change.
+		var tick <-chan time.Time
+		if c.leads(s) {
+			tick = time.After(balanceInterval)
+		}
 		select {
 		case <-s.changed:
+		case <-tick:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -67,7 +74,14 @@ func (c *controller) step(ctx context.Context, s *Snapshot) error {
 			if err := c.admit(ctx, s, id); err != nil {
 				return fmt.Errorf("admitting node %d: %w", id, err)
 			}
+			return nil // which changes what there is to repair
 		}
+	}
+	if err := c.repair(ctx, s); err != nil {
+		return fmt.Errorf("electing leaders: %w", err)
+	}
+	if err := c.rebalance(ctx, s, time.Now()); err != nil {
+		return fmt.Errorf("moving leaders back: %w", err)
 	}
 	return c.tidy(ctx, s)
 }
@@ -95,70 +109,6 @@ func (c *controller) leads(s *Snapshot) bool {
 // mine is the guard of every controller's write.
 func (c *controller) mine(s *Snapshot) guard {
 	return c.store.created(keyController, s.ctl.create)
-}
-
-// partitionChange is a partition as it was and as it will be.
-type partitionChange struct {
-	topic UUID
-	old   int64 // the revision of its last change
-	next  Partition
-}
-
-// admit takes note of a node's new start: the old one leaves every in-sync set
-// and lead, partitions without a leader get one under a new epoch, and only
-// then may the node serve (C4). It is safe to do again.
-func (c *controller) admit(ctx context.Context, s *Snapshot, node int32) error {
-	epoch := s.nodes[node].epoch.mod
-	guards := []guard{c.mine(s), c.store.unchanged(keyEpoch(node), epoch)}
-	changes := s.planAdmit(node)
-	for chunk := range slices.Chunk(changes, partitionsPerWrite) {
-		if err := c.writePartitions(ctx, guards, chunk); err != nil {
-			return err
-		}
-	}
-	record := admitRecord{Version: recordVersion, Epoch: epoch}
-	_, err := c.store.commit(ctx, guards, c.store.put(keyAdmit(node), record))
-	if err == nil {
-		c.log.Debug("admitted a node", "node", node, "epoch", epoch, "partitions", len(changes))
-	}
-	return err
-}
-
-// planAdmit lists the partitions that the new start of a node changes.
-func (s *Snapshot) planAdmit(node int32) []partitionChange {
-	eligible := func(id int32) bool {
-		n := s.nodes[id]
-		return id == node || n.live.mod != 0 && n.admitted() &&
-			n.live.record.State == BrokerRunning
-	}
-	var changes []partitionChange
-	for _, t := range s.Topics() {
-		minISR := int(s.TopicSettings(t).InSyncReplicasMin)
-		for _, p := range t.Partitions {
-			if !slices.Contains(p.Replicas, node) {
-				continue
-			}
-			next := readmit(p, node, eligible, minISR)
-			if next.LeaderEpoch != p.LeaderEpoch || !slices.Equal(next.ISR, p.ISR) {
-				changes = append(changes, partitionChange{t.ID, p.Epoch, next})
-			}
-		}
-	}
-	return changes
-}
-
-func (c *controller) writePartitions(
-	ctx context.Context, guards []guard, changes []partitionChange,
-) error {
-	all := slices.Clone(guards)
-	var writes []write
-	for _, change := range changes {
-		key := keyPartition(change.topic, change.next.ID)
-		all = append(all, c.store.unchanged(key, change.old))
-		writes = append(writes, c.store.put(key, recordOf(change.next)))
-	}
-	_, err := c.store.commit(ctx, all, writes...)
-	return err
 }
 
 // tidy removes, once per controller, what an interrupted creation has left: a

@@ -51,6 +51,7 @@ func (f *feed) load(ctx context.Context) error {
 	if err != nil {
 		return formatError{err}
 	}
+	next.nodesRevision = next.revision // who has gone meanwhile has left no trace
 	f.publish(next)
 	return nil
 }

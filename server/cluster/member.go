@@ -23,6 +23,8 @@ type member struct {
 	dirID UUID
 	ttl   time.Duration
 
+	verdict Verdict // on the records of the node at its start
+
 	epoch int64 // the broker epoch; fixed by register
 
 	mu       sync.Mutex
@@ -97,6 +99,7 @@ func (m *member) claim(ctx context.Context, epochMod int64) error {
 	}
 	record := epochRecord{
 		Version: recordVersion, Incarnation: m.live.Incarnation, DirID: m.dirID,
+		Verdict: m.verdict,
 	}
 	revision, err := m.store.commit(ctx,
 		[]guard{m.store.unchanged(keyEpoch(m.id), epochMod), m.store.absent(keyLive(m.id))},

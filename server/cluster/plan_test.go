@@ -314,7 +314,7 @@ func TestElection(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := readmit(test.before, test.node, test.live, test.minISR)
+			got := readmit(test.before, test.node, false, test.live, test.minISR)
 			assert.Equal(t, test.want, got)
 		})
 	}
@@ -325,7 +325,7 @@ func TestPlanAdmitIsDoneOnce(t *testing.T) {
 	changes := s.planAdmit(0)
 	require.Len(t, changes, 3)
 	assert.EqualValues(t, 1, changes[2].next.LeaderEpoch)
-	assert.Equal(t, s.revision, changes[2].old)
+	assert.Equal(t, s.revision, changes[2].old.Epoch)
 }
 
 func TestConfigErrorsNameTheFlag(t *testing.T) {

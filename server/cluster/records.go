@@ -64,6 +64,8 @@ type epochRecord struct {
 	Version     int  `json:"v"`
 	Incarnation UUID `json:"incarnation"`
 	DirID       UUID `json:"dir_id"`
+	// Verdict is what the start found out about the node's records (S5).
+	Verdict Verdict `json:"verdict,omitempty"`
 }
 
 type liveRecord struct {

@@ -26,6 +26,8 @@ type Snapshot struct {
 	nodes   map[int32]nodeState
 	ctl     entry[controllerRecord]
 
+	nodesRevision int64 // of the last change of nodes
+
 	broker  setting.Broker // resolved for the local node
 	changed chan struct{}  // closed when a newer snapshot is there
 	sorted  func() []Topic
@@ -123,21 +125,43 @@ func (s *Snapshot) sortTopics() []Topic {
 func (s *Snapshot) Brokers() []Broker {
 	var brokers []Broker
 	for _, id := range slices.Sorted(maps.Keys(s.nodes)) {
-		node := s.nodes[id]
-		if node.live.mod == 0 || node.epoch.mod == 0 {
-			continue
+		if b, ok := s.Broker(id); ok {
+			brokers = append(brokers, b)
 		}
-		brokers = append(brokers, Broker{
-			ID: id, Rack: node.live.record.Rack,
-			GRPCAddress: node.live.record.GRPC, HTTPAddress: node.live.record.HTTP,
-			Epoch: node.epoch.mod, State: node.live.record.State, Admitted: node.admitted(),
-		})
 	}
 	return brokers
 }
 
 // NodeCount returns how many nodes are alive.
 func (s *Snapshot) NodeCount() int { return s.alive }
+
+// Broker returns a node, if it is alive.
+func (s *Snapshot) Broker(id int32) (Broker, bool) {
+	node := s.nodes[id]
+	if node.live.mod == 0 || node.epoch.mod == 0 {
+		return Broker{}, false
+	}
+	return Broker{
+		ID: id, Rack: node.live.record.Rack,
+		GRPCAddress: node.live.record.GRPC, HTTPAddress: node.live.record.HTTP,
+		Epoch: node.epoch.mod, State: node.live.record.State, Admitted: node.admitted(),
+		Incarnation: node.epoch.record.Incarnation,
+	}, true
+}
+
+// standing returns what the controller thinks of a node.
+func (s *Snapshot) standing(id int32) standing {
+	b, ok := s.Broker(id)
+	switch {
+	case !ok || !b.Admitted:
+		return standingGone
+	case b.State == BrokerRunning:
+		return standingServing
+	case b.State == BrokerDraining:
+		return standingDraining
+	}
+	return standingGone
+}
 
 func (n nodeState) admitted() bool {
 	return n.epoch.mod != 0 && n.admit.record.Epoch == n.epoch.mod
@@ -355,6 +379,7 @@ func (d *draft) applyNode(room, rest string, e event) error {
 			d.next.alive++
 		}
 	}
+	d.next.nodesRevision = max(d.next.nodesRevision, e.mod)
 	return err
 }
 

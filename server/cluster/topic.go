@@ -126,6 +126,20 @@ const (
 	BrokerCorrupt  BrokerState = "CORRUPT"  // its storage is damaged
 )
 
+// Verdict is what the start of a node found out about its records (S5).
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictNew       Verdict = "NEW"       // there are none
+	VerdictClean     Verdict = "CLEAN"     // they are as the last run left them
+	VerdictRecovered Verdict = "RECOVERED" // nothing is missing that was acknowledged
+	VerdictLossy     Verdict = "LOSSY"     // something is, or it cannot be told
+)
+
+// lossy reports whether a node may have lost what it acknowledged.
+func (v Verdict) lossy() bool { return v == VerdictNew || v == VerdictLossy }
+
 // Broker is a node that is alive.
 type Broker struct {
 	ID          int32
@@ -135,6 +149,9 @@ type Broker struct {
 	// Epoch grows with every start of the node.
 	Epoch int64
 	State BrokerState
+	// Incarnation is what this start of the node has called itself, at random.
+	// Only brokers can read it, so a caller who knows it is that broker.
+	Incarnation UUID
 	// Admitted says that the controller has taken note of this start; until
 	// then the node serves nothing.
 	Admitted bool

@@ -148,18 +148,9 @@ func (n *Node) openRooms(ctx context.Context) error {
 	for _, change := range n.options.cluster {
 		change(&c)
 	}
+	c.Records = n.openStore
 	var err error
 	if n.Cluster, err = cluster.Start(ctx, c); err != nil {
-		return err
-	}
-	s := storage.DefaultConfig()
-	s.Dir = filepath.Join(n.Dir, "log")
-	s.ClusterID, s.NodeID, s.Logger = n.Cluster.ID(), n.Cluster.NodeID(), n.options.logger
-	s.FreeSpaceFloorBytes = 0
-	for _, change := range n.options.storage {
-		change(&s)
-	}
-	if n.Store, err = storage.Open(ctx, s); err != nil {
 		return err
 	}
 	b := server.DefaultConfig()
@@ -169,6 +160,23 @@ func (n *Node) openRooms(ctx context.Context) error {
 	}
 	n.Server, err = server.New(b, n.Store, n.Cluster)
 	return err
+}
+
+// openStore opens the log for the cluster, which asks what is in it.
+func (n *Node) openStore(
+	ctx context.Context, c *cluster.Cluster,
+) (_ cluster.Verdict, err error) {
+	s := storage.DefaultConfig()
+	s.Dir = filepath.Join(n.Dir, "log")
+	s.ClusterID, s.NodeID, s.Logger = c.ID(), c.NodeID(), n.options.logger
+	s.FreeSpaceFloorBytes = 0
+	for _, change := range n.options.storage {
+		change(&s)
+	}
+	if n.Store, err = storage.Open(ctx, s); err != nil {
+		return "", err
+	}
+	return cluster.Verdict(n.Store.Verdict()), nil
 }
 
 // Conn calls the node inside the process, through the interceptors.

@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// partitionChange is a partition as it was and as it will be.
+type partitionChange struct {
+	topic UUID
+	old   Partition
+	next  Partition
+}
+
+// changed reports whether there is anything to write.
+func (c *partitionChange) changed() bool {
+	a, b := c.old, c.next
+	return a.Leader != b.Leader || a.LeaderEpoch != b.LeaderEpoch || a.Unclean != b.Unclean ||
+		!slices.Equal(a.ISR, b.ISR) || !slices.Equal(a.ELR, b.ELR) ||
+		!slices.Equal(a.Replicas, b.Replicas) || !slices.Equal(a.Adding, b.Adding) ||
+		!slices.Equal(a.Removing, b.Removing)
+}
+
+// repaired is what a controller has already looked at: partitions that have not
+// changed since need another look only after a change of the nodes.
+type repaired struct {
+	ctl      int64 // the controller's own ctl
+	nodes    int64 // Snapshot.nodesRevision
+	revision int64
+}
+
+// admit takes note of a node's new start: the old one leaves every in-sync set
+// and lead, and, if the node may have lost records, every eligible set too;
+// partitions without a leader get one under a new epoch; and only then may the
+// node serve (C4). It is safe to do again.
+func (c *controller) admit(ctx context.Context, s *Snapshot, node int32) error {
+	epoch := s.nodes[node].epoch
+	guards := []guard{c.mine(s), c.store.unchanged(keyEpoch(node), epoch.mod)}
+	changes := s.planAdmit(node)
+	for chunk := range slices.Chunk(changes, repairsPerWrite) {
+		if err := c.writePartitions(ctx, s, guards, chunk); err != nil {
+			return err
+		}
+	}
+	record := admitRecord{Version: recordVersion, Epoch: epoch.mod}
+	revision, err := c.store.commit(ctx, guards, c.store.put(keyAdmit(node), record))
+	if err != nil {
+		return err
+	}
+	if epoch.record.Verdict == VerdictLossy {
+		c.log.Warn("a node may have lost records; its replicas begin out of sync",
+			"node", node, "partitions", len(changes))
+	}
+	c.log.Debug("admitted a node", "node", node, "epoch", epoch.mod,
+		"verdict", string(epoch.record.Verdict), "partitions", len(changes))
+	// On a snapshot between the writes it would be done again, with other epochs.
+	_, err = c.feed.await(ctx, revision)
+	return err
+}
+
+// planAdmit lists the partitions that the new start of a node changes.
+func (s *Snapshot) planAdmit(node int32) []partitionChange {
+	lossy := s.nodes[node].epoch.record.Verdict.lossy()
+	eligible := func(id int32) bool {
+		return id == node && s.nodes[id].live.record.State == BrokerRunning ||
+			s.standing(id) == standingServing
+	}
+	var changes []partitionChange
+	for _, t := range s.Topics() {
+		minISR := s.TopicSettings(t).InSyncReplicasMin
+		for _, p := range t.Partitions {
+			if !slices.Contains(p.Replicas, node) {
+				continue
+			}
+			change := partitionChange{t.ID, p, readmit(p, node, lossy, eligible, p.MinISR(minISR))}
+			if change.changed() {
+				changes = append(changes, change)
+			}
+		}
+	}
+	return changes
+}
+
+// repairsPerWrite keeps a transaction within etcd's limit of operations, were
+// each partition to get another leader.
+const repairsPerWrite = 60
+
+// repair brings partitions in line with the nodes that there are (C1, C2), and
+// ends reassignments that are complete (R3).
+func (c *controller) repair(ctx context.Context, s *Snapshot) error {
+	since := c.repaired.revision
+	if c.repaired.ctl != s.ctl.create || c.repaired.nodes != s.nodesRevision {
+		since = 0
+	}
+	changes := s.planRepair(since)
+	if len(changes) > 0 {
+		c.balance.disturbed()
+		if err := c.writeEach(ctx, s, changes); err != nil {
+			return err
+		}
+	}
+	c.repaired = repaired{ctl: s.ctl.create, nodes: s.nodesRevision, revision: s.revision}
+	return nil
+}
+
+// planRepair lists what is to be repaired of the topics that have changed after
+// a revision.
+func (s *Snapshot) planRepair(since int64) []partitionChange {
+	serves := func(id int32) bool { return s.standing(id) == standingServing }
+	var changes []partitionChange
+	for _, t := range s.Topics() {
+		if t.Revision <= since {
+			continue
+		}
+		settings := s.TopicSettings(t)
+		for _, p := range t.Partitions {
+			minISR := p.MinISR(settings.InSyncReplicasMin)
+			next := complete(repair(p, s.standing, minISR), serves, minISR)
+			if settings.UncleanLeaderElection {
+				next = s.unclean(next)
+			}
+			if next.Unclean && len(next.ISR) == len(next.Replicas) {
+				next.Unclean = false // all follow the one that was chosen
+			}
+			next.LeaderEpoch = min(next.LeaderEpoch, p.LeaderEpoch+1)
+			change := partitionChange{t.ID, p, next}
+			if change.changed() {
+				changes = append(changes, change)
+			}
+		}
+	}
+	return changes
+}
+
+// unclean elects a replica that may lack acknowledged records for a partition
+// whose others are all gone, as unclean.leader.election.enable asks.
+func (s *Snapshot) unclean(p Partition) Partition {
+	serves := func(id int32) bool { return s.standing(id) == standingServing }
+	if p.Leader != NoLeader || slices.ContainsFunc(union(p.ISR, p.ELR), serves) {
+		return p
+	}
+	if i := slices.IndexFunc(p.Replicas, serves); i >= 0 {
+		return electUnclean(p, p.Replicas[i])
+	}
+	return p
+}
+
+// writeEach writes changes that are independent of each other, many at once. A
+// partition that has changed meanwhile is left to the next snapshot.
+func (c *controller) writeEach(
+	ctx context.Context, s *Snapshot, changes []partitionChange,
+) error {
+	guards := []guard{c.mine(s)}
+	for chunk := range slices.Chunk(changes, repairsPerWrite) {
+		err := c.writePartitions(ctx, s, guards, chunk)
+		if !errors.Is(err, errConflict) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		for i := range chunk {
+			err := c.writePartitions(ctx, s, guards, chunk[i:i+1])
+			if err != nil && !errors.Is(err, errConflict) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writePartitions writes changes in one transaction. Whoever becomes a leader
+// must not have started anew meanwhile.
+func (c *controller) writePartitions(
+	ctx context.Context, s *Snapshot, guards []guard, changes []partitionChange,
+) error {
+	all, writes := c.partitionWrites(s, guards, changes)
+	_, err := c.store.commit(ctx, all, writes...)
+	return err
+}
+
+// partitionWrites returns the writes of changes, and their guards beside those
+// given.
+func (c *controller) partitionWrites(
+	s *Snapshot, guards []guard, changes []partitionChange,
+) (all []guard, writes []write) {
+	all = slices.Clone(guards)
+	elected := map[int32]bool{}
+	for _, change := range changes {
+		key := keyPartition(change.topic, change.next.ID)
+		all = append(all, c.store.unchanged(key, change.old.Epoch))
+		writes = append(writes, c.store.put(key, recordOf(change.next)))
+		leader := change.next.Leader
+		if leader != NoLeader && change.next.LeaderEpoch != change.old.LeaderEpoch &&
+			!elected[leader] {
+			elected[leader] = true
+			all = append(all, c.store.unchanged(keyEpoch(leader), s.nodes[leader].epoch.mod))
+		}
+	}
+	return all, writes
+}
