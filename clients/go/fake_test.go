@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -267,6 +268,15 @@ func (f *fakeBroker) ListOffsets(
 	p := f.partitions[r.GetPartition()]
 	if r.GetAt() == "earliest" {
 		return &sluicev1.ListOffsetsResponse{Offset: p.start}, nil
+	}
+	if at, err := strconv.ParseInt(r.GetAt(), 10, 64); err == nil {
+		for _, b := range p.batches {
+			for record, err := range batch.Records(b, batch.Limits{}) {
+				if err == nil && record.Timestamp >= at {
+					return &sluicev1.ListOffsetsResponse{Offset: record.Offset}, nil
+				}
+			}
+		}
 	}
 	return &sluicev1.ListOffsetsResponse{Offset: p.next}, nil
 }
