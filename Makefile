@@ -92,6 +92,11 @@ bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.
 bench-http: build ## Measure the HTTP surfaces, at the handler and over loopback.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -http
 
+PEER_ROUNDS ?= 5
+.PHONY: bench-peers
+bench-peers: build ## The same work on Sluice, NATS JetStream and Redis Streams, side by side.
+	bash tests/peers/run.sh -bin $(BIN) -rounds $(PEER_ROUNDS)
+
 $(BUF):
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent @bufbuild/buf@$(BUF_VERSION)
 
