@@ -69,6 +69,8 @@ var (
 	ErrGroupIDNotFound error = fault.GroupIDNotFound
 	// ErrNonEmptyGroup: the group has members.
 	ErrNonEmptyGroup error = fault.GroupNotEmpty
+	// ErrGroupSubscribedToTopic: a member of the group is subscribed to the topic.
+	ErrGroupSubscribedToTopic error = fault.GroupSubscribedToTopic
 	// ErrNoOffsetForPartition: the group has stored no offset of a partition, and there is no
 	// offset reset.
 	ErrNoOffsetForPartition error = fault.NoOffsetForPartition

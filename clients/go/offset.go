@@ -58,23 +58,29 @@ func (o Offset) String() string {
 	return "beginning"
 }
 
+// at says it as ListOffsetsRequest does. An offset that is a number has no such form.
+func (o Offset) at(now time.Time) string {
+	switch o.kind {
+	case offsetEnd:
+		return "latest"
+	case offsetTime:
+		return strconv.FormatInt(max(0, o.time.UnixMilli()), 10)
+	case offsetAgo:
+		return strconv.FormatInt(max(0, now.Add(-o.ago).UnixMilli()), 10)
+	}
+	return "earliest"
+}
+
 // Offset returns the offset that at stands for in a partition now; At(n) is n, whether the log
 // holds it or not. Errors: ErrUnknownTopicOrPartition.
 func (c *Client) Offset(
 	ctx context.Context, topic string, partition int32, at Offset,
 ) (int64, error) {
-	request := &sluicev1.ListOffsetsRequest{Topic: topic, Partition: partition}
-	switch at.kind {
-	case offsetNumber:
+	if at.kind == offsetNumber {
 		return at.number, nil
-	case offsetBeginning:
-		request.At = "earliest"
-	case offsetEnd:
-		request.At = "latest"
-	case offsetTime:
-		request.At = strconv.FormatInt(max(0, at.time.UnixMilli()), 10)
-	case offsetAgo:
-		request.At = strconv.FormatInt(max(0, time.Now().Add(-at.ago).UnixMilli()), 10)
+	}
+	request := &sluicev1.ListOffsetsRequest{
+		Topic: topic, Partition: partition, At: at.at(time.Now()),
 	}
 	answer, err := call(ctx, "finding the offset "+at.String()+" of "+
 		partitionName(topic, partition), c.route(topic, partition).log.ListOffsets, request)

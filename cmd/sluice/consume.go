@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,12 @@ type consumption struct {
 	exitAtEnd  bool
 	avro       bool
 	registry   *registryFlags
+
+	group      string
+	instanceID string
+	assignor   string
+	pattern    bool
+	commit     time.Duration
 }
 
 func newConsumeCommand() *cobra.Command {
@@ -33,6 +40,9 @@ func newConsumeCommand() *cobra.Command {
 		Short: "Print records, and follow",
 		Long: "Prints the records of topics and goes on as new ones are written, until Ctrl-C,\n" +
 			"--count or --exit-at-end. Records of a partition come in order.\n\n" +
+			"With --group it is a member of that consumer group: it reads the partitions that\n" +
+			"the group gives it, from where the group has come, and stores how far it comes.\n" +
+			"--from then says where to begin where the group has stored nothing.\n\n" +
 			"--format is json (an object on each line), or text in which stand\n" +
 			"  %t topic   %p partition   %o offset   %k key   %v value   %h headers\n" +
 			"  %T timestamp in ms   %d timestamp as RFC 3339   %K %V sizes (-1: null)   %% a %\n" +
@@ -44,6 +54,8 @@ func newConsumeCommand() *cobra.Command {
 			"  sluice consume flights --from end --format '%p %o %k %v\\n'\n" +
 			"  sluice consume flights --from @-1h --exit-at-end --output json\n" +
 			"  sluice consume flights --partition 0 --from 100 --count 10\n" +
+			"  sluice consume flights --group billing\n" +
+			"  sluice consume 'flights-.*' --pattern --group audit --from beginning\n" +
 			"  sluice consume flights --avro --format json",
 		Args: cobra.MinimumNArgs(1),
 	}
@@ -62,6 +74,15 @@ func newConsumeCommand() *cobra.Command {
 		"isolation", "`read_uncommitted|read_committed`: which records of transactions to print")
 	flags.BoolVar(&want.exitAtEnd, "exit-at-end", false,
 		"stop at the end that the partitions have now")
+	flags.StringVar(&want.group, "group", "", "be a member of this consumer `group`")
+	flags.StringVar(&want.instanceID, "instance-id", "",
+		"with --group, a static member of this `name`: it keeps its partitions while it restarts")
+	flags.StringVar(&want.assignor, "assignor", "",
+		"with --group, `uniform|range|round-robin|sticky`: how to share partitions out")
+	flags.DurationVar(&want.commit, "commit-interval", 5*time.Second,
+		"with --group, how often to store how far it has come (0: only at the end)")
+	flags.BoolVar(&want.pattern, "pattern", false,
+		"with --group, TOPIC is a regular expression (RE2) of whole names")
 	flags.BoolVar(&want.avro, "avro", false,
 		"print keys and values in the schema registry's format as JSON (--registry implies it)")
 	c.RunE = conn.with(func(
@@ -98,9 +119,54 @@ func (w *consumption) run(
 	if err != nil {
 		return err
 	}
+	if err := w.check(c, topics); err != nil {
+		return err
+	}
+	consumer, err := client.NewConsumer(w.options(from)...)
+	if err != nil {
+		return err
+	}
+	err = w.assign(ctx, client, consumer, from, topics)
+	if err == nil {
+		err = w.print(ctx, consumer, c.OutOrStdout(), format)
+	}
+	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	return errors.Join(err, consumer.Close())
+}
+
+// check refuses flags that make no sense together.
+func (w *consumption) check(c *cobra.Command, topics []string) error {
 	if w.count < 0 {
 		return wrongUsage("--count is %d, want 0 or more", w.count)
 	}
+	if w.group == "" {
+		for _, flag := range []string{"instance-id", "assignor", "commit-interval", "pattern"} {
+			if c.Flags().Changed(flag) {
+				return wrongUsage("--%s needs --group", flag)
+			}
+		}
+		return nil
+	}
+	if len(w.partitions) > 0 {
+		return wrongUsage("--partition and --group exclude each other: the group shares " +
+			"the partitions out")
+	}
+	if _, err := strconv.ParseInt(w.from, 10, 64); err == nil {
+		return wrongUsage("--from is %s, want beginning, end or @TIME with --group", w.from)
+	}
+	if w.commit < 0 {
+		return wrongUsage("--commit-interval is %v, want 0 or more", w.commit)
+	}
+	if w.pattern && len(topics) != 1 {
+		return wrongUsage("--pattern takes one TOPIC, not %d", len(topics))
+	}
+	return nil
+}
+
+// options returns what the flags say.
+func (w *consumption) options(from sluice.Offset) []sluice.ConsumerOption {
 	var options []sluice.ConsumerOption
 	if w.exitAtEnd {
 		options = append(options, sluice.WithStopAtEnd())
@@ -108,25 +174,40 @@ func (w *consumption) run(
 	if w.isolation == "read_committed" {
 		options = append(options, sluice.WithIsolationLevel(sluice.ReadCommitted))
 	}
-	consumer, err := client.NewConsumer(options...)
-	if err != nil {
-		return err
+	if w.group == "" {
+		return options
 	}
-	defer consumer.Close()
-	err = w.assign(ctx, consumer, from, topics)
-	if err == nil {
-		err = w.print(ctx, consumer, c.OutOrStdout(), format)
+	commit := w.commit
+	if commit == 0 {
+		commit = 10 * 365 * 24 * time.Hour
 	}
-	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil
+	options = append(options, sluice.WithGroup(w.group), sluice.WithOffsetReset(from),
+		sluice.WithInstanceID(w.instanceID), sluice.WithAssignor(w.assignor),
+		sluice.WithAutoCommit(commit), sluice.WithClientID("sluice consume"))
+	if w.count > 0 {
+		// What is handed out counts as printed, and nothing more may.
+		options = append(options, sluice.WithMaxPollRecords(1))
 	}
-	return err
+	return options
 }
 
 // assign chooses the partitions.
 func (w *consumption) assign(
-	ctx context.Context, consumer *sluice.Consumer, from sluice.Offset, topics []string,
+	ctx context.Context, client *sluice.Client, consumer *sluice.Consumer, from sluice.Offset,
+	topics []string,
 ) error {
+	switch {
+	case w.group != "" && w.pattern:
+		return consumer.SubscribePattern(topics[0])
+	case w.group != "":
+		for _, topic := range topics {
+			// A group would wait for it.
+			if _, err := client.PartitionCount(ctx, topic); err != nil {
+				return err
+			}
+		}
+		return consumer.Subscribe(topics...)
+	}
 	if len(w.partitions) == 0 {
 		return consumer.AssignTopics(ctx, from, topics...)
 	}
