@@ -82,7 +82,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newTopicCommand(), newProduceCommand(), newConsumeCommand(),
 		newGroupCommand(), newConfigCommand(), newClusterCommand(), newSchemaCommand(),
-		newBenchCommand(),
+		newStorageCommand(), newBenchCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	prepare(root)

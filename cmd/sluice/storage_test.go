@@ -17,10 +17,8 @@ import (
 func storageRun(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	c := newStorageCommand()
-	prepare(c)
-	c.SilenceErrors, c.SilenceUsage = true, true
-	c.SetArgs(args)
+	c := newRootCommand()
+	c.SetArgs(append([]string{"storage"}, args...))
 	c.SetOut(&out)
 	err := c.ExecuteContext(context.Background())
 	return out.String(), err
