@@ -67,6 +67,13 @@ func (m *memory) log() *Log {
 	}
 }
 
+// failWith makes everything fail from now on, or nothing.
+func (m *memory) failWith(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
 // release answers what was held.
 func (m *memory) release() {
 	m.mu.Lock()

@@ -111,10 +111,11 @@ func (h *Heartbeat) check(r rules) error {
 		return fault.UnsupportedAssignor.With("assignor", h.Assignor).Because(
 			"group.consumer.assignors has %q", r.assignors)
 	}
-	return h.Subscription.check()
+	return h.Subscription.Check()
 }
 
-func (s *Subscription) check() error {
+// Check reports the first field that breaks its rule. Nil is right.
+func (s *Subscription) Check() error {
 	if s == nil {
 		return nil
 	}

@@ -419,9 +419,9 @@ func TestWhatCannotBeWrittenDoesNotCount(t *testing.T) {
 		w := begin(t, Config{}, m)
 		one, two := w.consume(t, "1", "a"), w.consume(t, "2", "a")
 		settle(one)
-		m.fail = fault.StorageFull.With()
+		m.failWith(fault.StorageFull.With())
 		require.ErrorIs(t, two.beat(), fault.StorageFull)
-		m.fail = nil
+		m.failWith(nil)
 		require.ErrorIs(t, one.beat(), fault.CoordinatorNotAvailable)
 		time.Sleep(2 * time.Second)
 		got, err := w.Get("g")
