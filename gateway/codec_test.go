@@ -80,9 +80,9 @@ func FuzzEventID(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p := &position{next: next}
-		for partition := range next {
-			p.partitions = append(p.partitions, partition)
+		p := &position{}
+		for partition, offset := range next {
+			p.partitions, p.next = append(p.partitions, partition), append(p.next, offset)
 		}
 		again, err := parseID(string(p.appendID(nil)))
 		require.NoError(t, err)

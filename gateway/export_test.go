@@ -24,3 +24,16 @@ func (g *Gateway) Reading(path string) bool {
 	}
 	return false
 }
+
+// Hubs returns how many readers of live streams there are.
+func (g *Gateway) Hubs() int {
+	g.hubs.mu.Lock()
+	defer g.hubs.mu.Unlock()
+	return len(g.hubs.all)
+}
+
+// HubBytes returns what they keep.
+func (g *Gateway) HubBytes() int64 { return g.hubs.bytes.Load() }
+
+// Streams returns how many live streams go on.
+func (g *Gateway) Streams() int64 { return g.streamCount.Load() }

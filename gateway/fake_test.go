@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ type broker struct {
 
 	mu      sync.Mutex
 	logs    map[string][][]*sluicev1.Record
+	starts  map[string]int64         // log start offsets by topic, of partition 0
+	streams atomic.Int64             // fetch streams so far
 	grown   chan struct{}            // closed and replaced at each change
 	seen    metadata.MD              // of the last call
 	request *sluicev1.ProduceRequest // the last one
@@ -68,6 +71,13 @@ func (b *broker) append(topic string, partition int, value string) {
 		Timestamp: timestamppb.New(time.UnixMilli(1_767_225_600_123)),
 	})
 	b.changed()
+}
+
+// trim drops what partition 0 of a topic has before an offset.
+func (b *broker) trim(topic string, before int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.starts = map[string]int64{topic: before}
 }
 
 // drop deletes a topic.
@@ -122,6 +132,16 @@ func (b *broker) partition(topic string, partition int32) ([]*sluicev1.Record, e
 		return nil, fault.UnknownPartition.With("topic", topic, "partition", partition)
 	}
 	return log[partition], nil
+}
+
+// start returns the log start offset of a partition.
+func (b *broker) start(topic string, partition int32) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if partition != 0 {
+		return 0
+	}
+	return b.starts[topic]
 }
 
 func (b *broker) Produce(
@@ -180,7 +200,8 @@ func (b *broker) Fetch(
 			return nil, err
 		}
 		end := int64(len(log))
-		if request.GetOffset() < 0 || request.GetOffset() > end {
+		if request.GetOffset() < b.start(request.GetTopic(), request.GetPartition()) ||
+			request.GetOffset() > end {
 			return nil, fault.OffsetOutOfRange.With("offset", request.GetOffset(),
 				"log_start_offset", 0, "high_watermark", end)
 		}
@@ -191,7 +212,8 @@ func (b *broker) Fetch(
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return fetched(log[request.GetOffset():], end, request.GetFormat())
+			some := upTo(log[request.GetOffset():], request.GetMaxBytes(), request.GetMaxRecords())
+			return fetched(some, request.GetOffset(), end, request.GetFormat())
 		}
 		select {
 		case b.fetching <- struct{}{}:
@@ -204,11 +226,25 @@ func (b *broker) Fetch(
 	}
 }
 
+// upTo returns the first records, as many as the bounds allow, at least one.
+func upTo(records []*sluicev1.Record, bytes, count int32) []*sluicev1.Record {
+	size := int32(0)
+	for i, record := range records {
+		size += int32(len(record.Key) + len(record.Value))
+		if i > 0 && (bytes > 0 && size > bytes || count > 0 && i == int(count)) {
+			return records[:i]
+		}
+	}
+	return records
+}
+
 // fetched is the answer to a fetch.
 func fetched(
-	records []*sluicev1.Record, end int64, format sluicev1.RecordFormat,
+	records []*sluicev1.Record, from, end int64, format sluicev1.RecordFormat,
 ) (*sluicev1.FetchResponse, error) {
-	answer := &sluicev1.FetchResponse{HighWatermark: end, NextOffset: end}
+	answer := &sluicev1.FetchResponse{
+		HighWatermark: end, NextOffset: from + int64(len(records)),
+	}
 	if format != sluicev1.RecordFormat_RECORD_FORMAT_BATCHES {
 		answer.Records = records
 		return answer, nil
@@ -238,6 +274,7 @@ func (b *broker) FetchStream(
 	request *sluicev1.FetchStreamRequest, stream sluicev1.LogService_FetchStreamServer,
 ) error {
 	next, told := map[int]int64{}, map[int]bool{}
+	b.streams.Add(1)
 	for i, p := range request.GetPartitions() {
 		next[i] = p.GetOffset()
 	}
@@ -258,11 +295,12 @@ func (b *broker) FetchStream(
 					p.GetTopic(), "partition", p.GetPartition())).Err()
 			}
 			if next[i] < end {
+				some := upTo(log[next[i]:], request.GetMaxBytes(), 0)
+				next[i] += int64(len(some))
 				answers = append(answers, &sluicev1.FetchStreamResponse{
-					Topic: p.GetTopic(), Partition: p.GetPartition(), Records: log[next[i]:],
-					HighWatermark: end, NextOffset: end,
+					Topic: p.GetTopic(), Partition: p.GetPartition(), Records: some,
+					HighWatermark: end, NextOffset: next[i],
 				})
-				next[i] = end
 			} else if !told[i] {
 				told[i] = true
 				answers = append(answers, &sluicev1.FetchStreamResponse{
@@ -276,6 +314,9 @@ func (b *broker) FetchStream(
 			if err := stream.Send(answer); err != nil {
 				return err
 			}
+		}
+		if len(answers) > 0 {
+			continue
 		}
 		select {
 		case <-grown:
@@ -296,7 +337,9 @@ func (b *broker) ListOffsets(
 	}
 	switch request.GetAt() {
 	case "earliest":
-		return &sluicev1.ListOffsetsResponse{}, nil
+		return &sluicev1.ListOffsetsResponse{
+			Offset: b.starts[request.GetTopic()] * int64(1-min(request.GetPartition(), 1)),
+		}, nil
 	case "latest", "":
 		return &sluicev1.ListOffsetsResponse{Offset: int64(len(log))}, nil
 	}

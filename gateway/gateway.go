@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -61,6 +62,10 @@ type Config struct {
 	// TrustForwarded makes those links follow X-Forwarded-Proto and
 	// X-Forwarded-Host. Only where a proxy in front sets or removes both.
 	TrustForwarded bool
+	// Origins lists the pages of other sites that may open WebSockets: hosts such
+	// as app.example.com or *.example.com, or with their scheme. Pages of the
+	// gateway's own host always may.
+	Origins []string
 	// Limits bounds what callers can use up. The zero value is DefaultLimits.
 	Limits Limits
 	// Logger takes what callers are not told. Nil: nothing is logged.
@@ -85,7 +90,9 @@ type Gateway struct {
 	peers     *peers
 	consumers *instances
 
-	requests    atomic.Int64  // in progress
+	hubs        hubs
+	sockets     sync.WaitGroup
+	requests    atomic.Int64  // in progress, without live streams
 	streamCount atomic.Int64  // live streams in progress
 	bodyBytes   atomic.Int64  // held of the bodies of requests in progress
 	stopping    chan struct{} // closed when no new work is welcome
@@ -117,6 +124,7 @@ func New(config Config) (*Gateway, error) {
 		configs:  sluicev1.NewConfigServiceClient(config.Conn),
 		clusters: sluicev1.NewClusterServiceClient(config.Conn),
 		groups:   sluicev1.NewGroupServiceClient(config.Conn),
+		hubs:     hubs{all: map[string]*hub{}},
 		stopping: make(chan struct{}),
 	}
 	if config.Schemas != nil {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -23,7 +24,7 @@ type position struct {
 	topic      string
 	all        bool // of the topic, also those that are added later
 	partitions []int32
-	next       map[int32]int64
+	next       []int64 // offset of each of them
 	gaps       []gap
 }
 
@@ -35,15 +36,27 @@ type gap struct {
 	from, next int64
 }
 
-// advance moves the position in one partition.
-func (p *position) advance(partition int32, next int64) { p.next[partition] = next }
+// clone returns a position of its own at the same place.
+func (p *position) clone() *position {
+	return &position{
+		topic: p.topic, all: p.all, partitions: slices.Clone(p.partitions),
+		next: slices.Clone(p.next),
+	}
+}
+
+// extend adds partitions that the topic has gained, from their first record.
+func (p *position) extend(partitions []int32) {
+	for _, partition := range partitions[len(p.partitions):] {
+		p.partitions, p.next = append(p.partitions, partition), append(p.next, 0)
+	}
+}
 
 // request asks for what follows the position.
 func (p *position) request() *sluicev1.FetchStreamRequest {
-	request := &sluicev1.FetchStreamRequest{}
-	for _, partition := range p.partitions {
+	request := &sluicev1.FetchStreamRequest{MaxBytes: liveBytesMax}
+	for i, partition := range p.partitions {
 		request.Partitions = append(request.Partitions, &sluicev1.FetchPartition{
-			Topic: p.topic, Partition: partition, Offset: p.next[partition],
+			Topic: p.topic, Partition: partition, Offset: p.next[i],
 		})
 	}
 	return request
@@ -58,10 +71,12 @@ func (p *position) appendID(dst []byte) []byte {
 		}
 		dst = strconv.AppendInt(dst, int64(partition), 10)
 		dst = append(dst, ':')
-		dst = strconv.AppendInt(dst, p.next[partition], 10)
+		dst = strconv.AppendInt(dst, p.next[i], 10)
 	}
 	return dst
 }
+
+var errNoID = errors.New("not the id of an event of this stream, such as 0:42,1:17")
 
 // parseID reads what appendID wrote.
 func parseID(id string) (map[int32]int64, error) {
@@ -73,8 +88,7 @@ func parseID(id string) (map[int32]int64, error) {
 			next[int32(partition)], err = jsonscan.ParseInt([]byte(offset), 64)
 		}
 		if err != nil || len(next) > livePartitionCountMax {
-			return nil, fault.InvalidRequest.With().At("Last-Event-ID",
-				"not the id of an event of this stream")
+			return nil, errNoID
 		}
 	}
 	return next, nil
@@ -84,17 +98,8 @@ func parseID(id string) (map[int32]int64, error) {
 func (g *Gateway) begin(
 	ctx context.Context, topic string, r *http.Request,
 ) (*position, error) {
-	query := r.URL.Query()
-	for name, values := range query {
-		if name != "from" && name != "partition" {
-			return nil, fault.InvalidRequest.With().At(clip(name),
-				"no such parameter; there are from, partition")
-		}
-		if name == "from" && len(values) > 1 {
-			return nil, fault.InvalidRequest.With().At(name, "given more than once")
-		}
-	}
-	p := &position{topic: topic, next: map[int32]int64{}}
+	query := callOf(r).query
+	p := &position{topic: topic}
 	count, err := g.partitionCount(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -102,10 +107,36 @@ func (g *Gateway) begin(
 	if err := p.choose(query["partition"], count); err != nil {
 		return nil, err
 	}
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		return p, g.resume(ctx, p, id)
+	p.next = make([]int64, len(p.partitions))
+	place, id := "Last-Event-ID", r.Header.Get("Last-Event-ID")
+	if from := query.Get("from"); id == "" && strings.Contains(from, ":") && from[0] != '@' {
+		place, id = "from", from
 	}
-	return p, g.seek(ctx, p, query)
+	if id == "" {
+		return p, g.seek(ctx, p, query)
+	}
+	next, err := parseID(id)
+	if err != nil {
+		return nil, fault.InvalidRequest.With().At(place, err.Error())
+	}
+	return p, g.resume(ctx, p, next)
+}
+
+// liveParameters are what a live stream takes in its query.
+var liveParameters = []string{"from", "partition", "key", "key_prefix", "header"}
+
+// checkLive refuses what a live stream does not take.
+func checkLive(query url.Values) error {
+	for name, values := range query {
+		if !slices.Contains(liveParameters, name) {
+			return fault.InvalidRequest.With().At(clip(name),
+				"no such parameter; there are "+strings.Join(liveParameters, ", "))
+		}
+		if name == "from" && len(values) > 1 {
+			return fault.InvalidRequest.With().At(name, "given more than once")
+		}
+	}
+	return nil
 }
 
 func (g *Gateway) partitionCount(ctx context.Context, topic string) (int32, error) {
@@ -153,21 +184,22 @@ func (g *Gateway) seek(ctx context.Context, p *position, query url.Values) error
 	switch {
 	case from == "earliest", from == "latest", timed && at != "" && at != "latest" &&
 		at != "earliest" && at != "max_timestamp":
-		for _, partition := range p.partitions {
+		for i, partition := range p.partitions {
 			offset, err := g.offsetAt(ctx, p.topic, partition, at)
 			if err != nil {
 				return err
 			}
-			p.next[partition] = offset
+			p.next[i] = offset
 		}
 		return nil
 	}
 	offset, err := jsonscan.ParseInt([]byte(from), 64)
 	if err != nil {
 		return fault.InvalidRequest.With().At("from", fmt.Sprintf("%q is none of earliest, "+
-			"latest, an offset, or @ and a time such as @2026-01-01T00:00:00Z", clip(from)))
+			"latest, an offset, @ and a time such as @2026-01-01T00:00:00Z, or the id of an "+
+			"event such as 0:42,1:17", clip(from)))
 	}
-	for _, partition := range p.partitions {
+	for i, partition := range p.partitions {
 		first, end, err := g.bounds(ctx, p.topic, partition)
 		if err != nil {
 			return err
@@ -176,19 +208,15 @@ func (g *Gateway) seek(ctx context.Context, p *position, query url.Values) error
 			return fault.OffsetOutOfRange.With("offset", offset, "log_start_offset", first,
 				"high_watermark", end, "topic", p.topic, "partition", partition)
 		}
-		p.next[partition] = offset
+		p.next[i] = offset
 	}
 	return nil
 }
 
 // resume starts after the event of an id. What the log no longer holds is
 // noted as a gap; partitions that are new since are read from their beginning.
-func (g *Gateway) resume(ctx context.Context, p *position, id string) error {
-	next, err := parseID(id)
-	if err != nil {
-		return err
-	}
-	for _, partition := range p.partitions {
+func (g *Gateway) resume(ctx context.Context, p *position, next map[int32]int64) error {
+	for i, partition := range p.partitions {
 		first, end, err := g.bounds(ctx, p.topic, partition)
 		if err != nil {
 			return err
@@ -200,7 +228,7 @@ func (g *Gateway) resume(ctx context.Context, p *position, id string) error {
 		if !known || offset < first || offset > end {
 			offset = first
 		}
-		p.next[partition] = offset
+		p.next[i] = offset
 	}
 	return nil
 }
@@ -224,20 +252,18 @@ func (g *Gateway) offsetAt(
 	return answer.GetOffset(), err
 }
 
-// addPartitions adds the partitions that a topic has gained, from their first
-// record, and reports whether there are any.
-func (g *Gateway) addPartitions(ctx context.Context, p *position) (bool, error) {
+// grown returns the partitions of a topic, where it has gained some since.
+func (g *Gateway) grown(ctx context.Context, p *position) ([]int32, error) {
 	if !p.all || len(p.partitions) == livePartitionCountMax {
-		return false, nil
+		return nil, nil
 	}
 	count, err := g.partitionCount(ctx, p.topic)
-	if err != nil {
-		return false, err
+	if err != nil || int(count) <= len(p.partitions) {
+		return nil, err
 	}
-	known := int32(len(p.partitions))
-	for partition := known; partition < min(count, livePartitionCountMax); partition++ {
-		p.partitions = append(p.partitions, partition)
-		p.next[partition] = 0
+	all := slices.Clone(p.partitions)
+	for partition := int32(len(all)); partition < min(count, livePartitionCountMax); partition++ {
+		all = append(all, partition)
 	}
-	return count > known, nil
+	return all, nil
 }

@@ -160,7 +160,7 @@ func TestBadStreams(t *testing.T) {
 	stream := listen(t, f.url+tail)
 	answer := f.do(t, http.MethodGet, tail, "")
 	assert.Equal(t, http.StatusTooManyRequests, answer.status)
-	assert.Contains(t, answer.body, "Limits.StreamCountMax")
+	assert.Contains(t, answer.body, "http.max.streams")
 	stream.answer.Body.Close()
 	require.Eventually(t, func() bool {
 		second := listen(t, f.url+tail)

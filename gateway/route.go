@@ -61,12 +61,6 @@ func (g *Gateway) add(r route) {
 // route finds the handler of a request and calls it, or answers why there is
 // none.
 func (g *Gateway) route(w *response, r *http.Request) {
-	leave, err := enter(&g.requests, g.limits.RequestCountMax, "Limits.RequestCountMax")
-	if err != nil {
-		g.fail(w, r, err)
-		return
-	}
-	defer leave()
 	trimSlash(r.URL)
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Grpc-Timeout", "Te"} {
 		r.Header.Del(name) // the broker believes them, and grpc-gateway would pass them on
@@ -96,6 +90,14 @@ func (g *Gateway) route(w *response, r *http.Request) {
 // its handler.
 func (g *Gateway) call(w *response, r *http.Request, found *route, p params) {
 	w.surface = found.surface
+	if !found.live {
+		leave, err := enter(&g.requests, g.limits.RequestCountMax, "Limits.RequestCountMax")
+		if err != nil {
+			g.fail(w, r, err)
+			return
+		}
+		defer leave()
+	}
 	if err := found.negotiate(r); err != nil {
 		g.fail(w, r, err)
 		return

@@ -38,6 +38,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 // its connection to the broker is. It may be called more than once.
 func (g *Gateway) Close() {
 	g.Drain()
+	g.sockets.Wait() // net/http has let go of them
 	g.consumers.end()
 	g.peers.client.CloseIdleConnections()
 }

@@ -93,7 +93,10 @@ func TestTheDocumentIsSound(t *testing.T) {
 		for _, match := range placeholder.FindAllStringSubmatch(path, -1) {
 			assert.Contains(t, names, match[1], key)
 		}
-		assert.NotEmpty(t, objectAt(operation, "responses", "200"), key)
+		assert.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(
+			objectAt(operation, "responses"))), func(status string) bool {
+			return strings.HasPrefix(status, "2")
+		}), "%s: no answer of success", key)
 	})
 	assert.Greater(t, len(ids), 30)
 	checkReferences(t, d, d)
