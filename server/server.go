@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/budget"
 	"github.com/sluicelog/sluice/internal/fault"
@@ -79,12 +80,6 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		peers:    newPeers(cfg.PeerOptions),
 	}
 	var err error
-	s.replicas, err = replica.New(replica.Config{
-		Node: c.NodeID(), Fenced: c.Fenced, Clock: cfg.Clock, Logger: cfg.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
 	if cfg.Schemas != nil {
 		if s.schemas, err = schema.New(cfg.Schemas, schema.DefaultConfig()); err != nil {
 			return nil, err
@@ -94,6 +89,12 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.streams.max = int64(s.static.RequestInFlightMax)
 	s.requests = budget.New(s.static.QueuedRequestBytesMax)
 	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
+	s.replicas, err = replica.New(replica.Config{
+		Cluster: c, Dial: s.peers.stream, LagMax: s.static.ReplicaLagMax, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	s.producers = newProducerIDs(c.AllocateProducerIDs)
 	s.catalog.Store(&catalog{next: make(chan struct{})})
 	s.groups = s.newGroups()
@@ -152,6 +153,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	sluicev1.RegisterTransactionServiceServer(r, &transactionService{s: s})
 	sluicev1.RegisterClusterServiceServer(r, &clusterService{s: s})
 	sluicev1.RegisterConfigServiceServer(r, &configService{s: s})
+	replicav1.RegisterReplicaServiceServer(r, s.replicas)
 	healthpb.RegisterHealthServer(r, s.health)
 	if asked, ok := r.(reflection.GRPCServer); ok {
 		reflection.Register(asked)
@@ -244,6 +246,7 @@ func (s *Server) Drain() {
 	s.drainOnce.Do(func() {
 		s.health.Shutdown()
 		close(s.draining)
+		s.replicas.Drain()
 	})
 }
 
@@ -261,5 +264,5 @@ func (s *Server) isDraining() bool {
 func (s *Server) Close() error {
 	s.Drain()
 	s.receivers.Wait()
-	return errors.Join(s.tasks.Close(), s.peers.close())
+	return errors.Join(s.tasks.Close(), s.replicas.Close(), s.peers.close())
 }

@@ -241,6 +241,13 @@ func (c *Cluster) NodeID() int32 { return c.cfg.NodeID }
 // Epoch returns the broker epoch of this start of the node.
 func (c *Cluster) Epoch() int64 { return c.member.epoch }
 
+// Incarnation returns what this start of the node has called itself at random.
+func (c *Cluster) Incarnation() UUID {
+	c.member.mu.Lock()
+	defer c.member.mu.Unlock()
+	return c.member.live.Incarnation
+}
+
 // Fenced reports whether the node can no longer be sure that the others take
 // it for alive. It must then serve nothing that a leader serves.
 func (c *Cluster) Fenced() bool { return c.member.fenced() }

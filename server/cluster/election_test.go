@@ -29,7 +29,8 @@ func TestRepairFencesWhoIsGone(t *testing.T) {
 	}{
 		{
 			"all are there",
-			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: three}, nil,
+			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: three},
+			nil,
 			Partition{Leader: 0, LeaderEpoch: 4, Replicas: three, ISR: three},
 		},
 		{
@@ -101,7 +102,7 @@ func TestANodeThatLostRecordsCannotLead(t *testing.T) {
 		Leader: 1, LeaderEpoch: 8, Replicas: p.Replicas, ISR: []int32{1}, ELR: []int32{},
 	}, withEmptyELR(got))
 	got = readmit(p, 0, true, among(0, 2), 2)
-	assert.EqualValues(t, NoLeader, got.Leader)
+	assert.Equal(t, NoLeader, got.Leader)
 	assert.Equal(t, []int32{1}, got.ELR)
 
 	// The only replica that there is leads on: nobody has more.

@@ -127,7 +127,7 @@ func (s *Snapshot) planReassign(t Topic, moves []Reassignment) ([]partitionChang
 			return nil, fault.InvalidReplicaAssignment.With("topic", t.Name).Because(
 				"partition %d is there twice", p.ID)
 		}
-		next := p
+		var next Partition
 		if len(move.Replicas) == 0 {
 			if len(p.Adding) == 0 && len(p.Removing) == 0 {
 				return nil, fault.NoReassignmentInProgress.With("topic", t.Name, "partition", p.ID)

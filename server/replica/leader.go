@@ -84,9 +84,6 @@ func (l *leader) adopt(p cluster.Partition, minISR int, now time.Time) {
 	}
 }
 
-// alone reports whether the leader waits for no follower.
-func (l *leader) alone() bool { return len(l.maximal) == 1 && l.maximal[0] == l.self }
-
 // appended says that the own disk has the log up to an end.
 func (l *leader) appended(end storage.Offset, now time.Time) {
 	if end <= l.end {
@@ -156,6 +153,7 @@ const (
 	outcomeStaleBroker          // an earlier start of the node
 	outcomeDiverging            // the follower has what the leader has not
 	outcomeOutOfRange           // the leader has no log there any more
+	outcomeRefused              // for another reason, which may pass
 )
 
 // history tells where leader epochs end in a log; see
@@ -266,6 +264,9 @@ func (l *leader) propose(
 	}
 	return Proposal{}, false
 }
+
+// inSync reports whether a node is in the in-sync set.
+func (l *leader) inSync(node int32) bool { return slices.Contains(l.part.ISR, node) }
 
 // caughtUp reports whether a follower may join: it holds everything that was
 // ever acknowledged in an earlier leader epoch, and what is committed in this.

@@ -41,7 +41,8 @@ type Assignment struct {
 // high watermark. All methods may be called concurrently.
 //
 // The lock mu is taken by the goroutine that all appends go through, so nothing
-// waits under it. The order is settling, then mu.
+// waits under it. The order is settling or cutting, then mu, then the locks of
+// fetcher and session.
 type Partition struct {
 	set *Replicas
 	log *storage.Partition
@@ -49,12 +50,22 @@ type Partition struct {
 
 	settling sync.Mutex // held while appends are answered, so that they are in order
 
+	cutting sync.Mutex // held while records are removed, which a new role waits for
+
 	mu       sync.Mutex
 	assigned Assignment
-	leader   *leader // nil unless the node leads
 	waiters  []waiter
 	changed  chan struct{} // nil while nobody waits
 	gone     error         // why the replica is no longer kept
+	stopped  error         // why it neither leads nor follows
+
+	leader *leader          // nil unless the node leads
+	armed  map[int32]*armed // the followers' positions that wait, by node
+
+	follower *follower // nil unless the node follows
+	source   *fetcher  // where the follower's positions go
+	sequence int64     // of the next follower's first position
+	troubled bool      // the last of the leader's records could not be appended
 }
 
 // waiter is an append that waits for the high watermark.
@@ -357,6 +368,7 @@ func (p *Partition) published() {
 	if l := p.leader; l != nil {
 		l.appended(end, p.set.now(l))
 		moved = p.advance()
+		p.tell()
 	}
 	waiting := len(p.waiters) > 0
 	p.mu.Unlock()
@@ -372,7 +384,7 @@ func (p *Partition) advance() bool {
 	if !p.leader.advance() {
 		return false
 	}
-	if p.set.cfg.Fenced() {
+	if p.set.cfg.Cluster.Fenced() {
 		p.leader.hw = p.HighWatermark()
 		return false
 	}
@@ -397,23 +409,17 @@ func (p *Partition) Assign(ctx context.Context, a Assignment) error {
 		p.mu.Unlock()
 		return nil
 	}
-	leads := a.State.Leader == p.set.cfg.Node
+	leads := a.State.Leader == p.set.cfg.Cluster.NodeID()
 	p.assigned = a
 	if a.State.LeaderEpoch > old.LeaderEpoch || leads && p.leader == nil {
-		p.leader = nil
-		p.wake()
-		err := p.notLeader()
-		p.mu.Unlock()
-		p.refuse(err)
-		if leads {
-			return p.lead(ctx, a)
-		}
-		return nil
+		return p.turn(ctx, a, leads)
 	}
 	var refusal error
 	if l := p.leader; l != nil {
 		l.adopt(a.State, a.MinISR, p.set.now(l))
-		p.advance()
+		if p.advance() {
+			p.tell()
+		}
 		if !l.writable() {
 			refusal = p.fault(fault.NotEnoughReplicasAfterAppend)
 		}
@@ -422,6 +428,33 @@ func (p *Partition) Assign(ctx context.Context, a Assignment) error {
 	p.settle()
 	if refusal != nil {
 		p.refuse(refusal)
+	}
+	return nil
+}
+
+// turn gives the replica its part in a new leader epoch. The lock is held, and
+// given back.
+func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {
+	p.leader, p.armed = nil, map[int32]*armed{}
+	source := p.unfollow()
+	halted := p.stopped != nil
+	p.wake()
+	lost := p.notLeader()
+	p.mu.Unlock()
+	p.refuse(lost)
+	if source != nil {
+		source.remove(p)
+	}
+	// What the last leader has had removed is gone before anything is said about
+	// the log: a position that counts records as durable must stay true.
+	p.cutting.Lock()
+	p.cutting.Unlock() //nolint:staticcheck // a barrier
+	switch {
+	case halted:
+	case leads:
+		return p.lead(ctx, a)
+	default:
+		p.follow(a)
 	}
 	return nil
 }
@@ -438,7 +471,7 @@ func (p *Partition) lead(ctx context.Context, a Assignment) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	end := p.log.End()
-	l := newLeader(p.set.cfg.Node, a.State, a.MinISR, end, min(p.HighWatermark(), end),
+	l := newLeader(p.set.cfg.Cluster.NodeID(), a.State, a.MinISR, end, min(p.HighWatermark(), end),
 		p.set.cfg.Clock())
 	p.leader = l
 	p.advance()
@@ -450,10 +483,14 @@ func (p *Partition) lead(ctx context.Context, a Assignment) error {
 func (p *Partition) drop(why error) {
 	p.log.Observe(nil)
 	p.mu.Lock()
-	p.leader, p.gone = nil, why
+	p.leader, p.gone, p.armed = nil, why, nil
+	source := p.unfollow()
 	p.wake()
 	p.mu.Unlock()
 	p.refuse(why)
+	if source != nil {
+		source.remove(p)
+	}
 }
 
 // notLeader returns NOT_LEADER_OR_FOLLOWER, or why the replica is gone. The

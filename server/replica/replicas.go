@@ -1,42 +1,68 @@
 package replica
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
+	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
+	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/storage"
 )
 
 // Config says which node's replicas these are.
 type Config struct {
-	// Node is the node's id.
-	Node int32
-	// Fenced reports whether the node may have lost its lease (B3).
-	Fenced func() bool
+	// Cluster is the node's place in its cluster.
+	Cluster *cluster.Cluster
+	// Dial returns a connection to another node for one stream, and what is called
+	// when that has ended.
+	Dial func(cluster.Broker) (conn *grpc.ClientConn, done func(), err error)
+	// LagMax is how long a follower may be behind before it leaves the in-sync
+	// set (replica.lag.time.max.ms). Default 30 s.
+	LagMax time.Duration
 	// Clock gives the time. Default: time.Now.
 	Clock func() time.Time
 	// Logger takes what operators should read. Default: slog.Default().
 	Logger *slog.Logger
 }
 
-// Replicas are all replicas of a node. All methods may be called concurrently.
+// lagMaxDefault is that of replica.lag.time.max.ms.
+const lagMaxDefault = 30 * time.Second
+
+// Replicas are all replicas of a node, and its side of ReplicaService. All
+// methods may be called concurrently.
 type Replicas struct {
-	cfg Config
+	replicav1.UnimplementedReplicaServiceServer
+
+	cfg       Config
+	tasks     *run.Group
+	changes   chan struct{} // a place for each change of in-sync sets in flight
+	receivers sync.WaitGroup
+
+	draining  chan struct{}
+	drainOnce sync.Once
 
 	mu         sync.Mutex
 	partitions map[storage.PartitionID]*Partition
+	fetchers   map[int32]*fetcher
 }
 
-// New returns the replicas of a node that keeps none yet.
+// New returns the replicas of a node that keeps none yet. The caller must Close
+// it.
 func New(cfg Config) (*Replicas, error) {
-	switch {
-	case cfg.Node < 0:
-		return nil, fmt.Errorf("replica: Node is %d, at least 0", cfg.Node)
-	case cfg.Fenced == nil:
-		return nil, fmt.Errorf("replica: Fenced is nil")
+	if cfg.Cluster == nil || cfg.Dial == nil {
+		return nil, errors.New("replica: Config needs Cluster and Dial")
+	}
+	if cfg.LagMax <= 0 {
+		cfg.LagMax = lagMaxDefault
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -44,7 +70,69 @@ func New(cfg Config) (*Replicas, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Replicas{cfg: cfg, partitions: map[storage.PartitionID]*Partition{}}, nil
+	r := &Replicas{
+		cfg: cfg, tasks: run.New(context.Background(), "replicas"),
+		changes:    make(chan struct{}, changesMax),
+		draining:   make(chan struct{}),
+		partitions: map[storage.PartitionID]*Partition{}, fetchers: map[int32]*fetcher{},
+	}
+	r.tasks.Go("watch the followers", r.watch)
+	return r, nil
+}
+
+// Drain ends the streams of followers.
+func (r *Replicas) Drain() { r.drainOnce.Do(func() { close(r.draining) }) }
+
+// Close ends replication. End the calls of other nodes before: stop the
+// grpc.Server.
+func (r *Replicas) Close() error {
+	r.Drain()
+	r.receivers.Wait()
+	return r.tasks.Close()
+}
+
+// watch looks after what no event announces: followers that fall behind, and
+// leases that come back.
+func (r *Replicas) watch(ctx context.Context) error {
+	ticker := time.NewTicker(min(max(r.cfg.LagMax/4, 10*time.Millisecond), time.Second))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now := r.cfg.Clock()
+		for _, p := range r.all() {
+			p.look(now)
+		}
+	}
+}
+
+func (r *Replicas) all() []*Partition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.partitions))
+}
+
+// look lets a leader do what time asks for.
+func (p *Partition) look(now time.Time) {
+	p.mu.Lock()
+	l := p.leader
+	moved := false
+	if l != nil {
+		if moved = p.advance(); moved {
+			p.tell()
+		}
+	}
+	followed := l != nil && len(l.peers) > 0
+	p.mu.Unlock()
+	if moved {
+		p.settle()
+	}
+	if followed {
+		p.propose(now)
+	}
 }
 
 // Keep returns the replica of a log, which plays no part until Assign gives it

@@ -1,0 +1,213 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
+	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/storage"
+)
+
+// The shell of a follower: it does to the log what the core says.
+
+// follow begins to follow the leader of an assignment (F1).
+func (p *Partition) follow(a Assignment) {
+	source := p.set.fetcher(a.State.Leader)
+	if source == nil {
+		return
+	}
+	p.mu.Lock()
+	if p.gone != nil {
+		p.mu.Unlock()
+		return
+	}
+	f := &follower{
+		node: p.set.cfg.Cluster.NodeID(), brokerEpoch: p.set.cfg.Cluster.Epoch(),
+		leader: a.State.Leader, epoch: storage.LeaderEpoch(a.State.LeaderEpoch),
+		unclean: a.State.Unclean, hw: p.HighWatermark(), sequence: p.sequence,
+	}
+	f.moved(p.extent())
+	p.follower, p.source = f, source
+	p.mu.Unlock()
+	source.add(p)
+}
+
+// unfollow ends following. The lock is held; the caller removes the partition
+// from what it returns, without it.
+func (p *Partition) unfollow() (source *fetcher) {
+	if p.follower != nil {
+		p.sequence = p.follower.sequence + 1
+	}
+	source, p.source, p.follower = p.source, nil, nil
+	return source
+}
+
+// extent returns what the log holds on disk.
+func (p *Partition) extent() extent {
+	return extent{start: p.log.Start(), end: p.log.End(), lastEpoch: p.log.LeaderEpoch()}
+}
+
+// whereabouts returns the position for a leader, or nil if the log is being
+// changed or follows another.
+func (p *Partition) whereabouts(source *fetcher) *replicav1.PartitionPosition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.follower
+	if f == nil || p.source != source || f.busy {
+		return nil
+	}
+	at := f.position()
+	return &replicav1.PartitionPosition{
+		Key: keyOf(p), LeaderEpoch: int32(at.epoch), Sequence: f.sequence,
+		FetchOffset: int64(at.offset), LastFetchedEpoch: int32(at.lastEpoch),
+		DurableOffset: int64(at.durable), LogStartOffset: int64(at.logStart),
+		HighWatermark: int64(f.hw),
+	}
+}
+
+// receive does what a leader's answer asks for.
+func (p *Partition) receive(ctx context.Context, source *fetcher, r reply) {
+	p.mu.Lock()
+	f := p.follower
+	if f == nil || p.source != source {
+		p.mu.Unlock()
+		return
+	}
+	s := f.receive(r, p.log.EndOffsetForEpoch)
+	p.show(f)
+	p.mu.Unlock()
+	switch s.kind {
+	case stepNone:
+	case stepAppend:
+		p.replicate(f, r)
+	case stepRetry:
+		source.ask(p, false)
+	case stepStop:
+		p.stop(s.why)
+	case stepTruncate, stepReset, stepBegin:
+		p.set.tasks.Go("cut a log", func(ctx context.Context) error {
+			p.cut(ctx, f, s, r)
+			return nil
+		})
+	}
+}
+
+// show makes a follower's high watermark that of the partition. The lock is
+// held.
+func (p *Partition) show(f *follower) {
+	if f.hw != p.HighWatermark() {
+		p.commit(f.hw)
+	}
+}
+
+// replicate appends a leader's batches, and asks on once they are on disk (F3).
+func (p *Partition) replicate(f *follower, r reply) {
+	gaps := p.log.Config().CleanupPolicy != storage.CleanupDelete
+	var failed atomic.Pointer[error]
+	var waiting atomic.Int32
+	waiting.Store(1)
+	done := func(_ storage.Appended, err error) {
+		if err != nil {
+			failed.CompareAndSwap(nil, &err)
+		}
+		if waiting.Add(-1) > 0 {
+			return
+		}
+		if err := failed.Load(); err != nil {
+			p.moved(f, r, *err)
+			return
+		}
+		p.moved(f, r, nil)
+	}
+	for _, b := range r.batches {
+		waiting.Add(1)
+		request := storage.ReplicaAppend{Batch: b, Gap: gaps}
+		if err := p.log.AppendReplica(request, done); err != nil {
+			done(storage.Appended{}, err)
+			break
+		}
+	}
+	done(storage.Appended{}, nil)
+}
+
+// cut removes records as a step says.
+func (p *Partition) cut(ctx context.Context, f *follower, s step, r reply) {
+	log := p.set.cfg.Logger.With("partition", p.log.ID().String(), "leader", f.leader,
+		"leader_epoch", int32(f.epoch))
+	p.cutting.Lock()
+	p.mu.Lock()
+	current := p.follower == f
+	p.mu.Unlock()
+	if !current {
+		p.cutting.Unlock()
+		return
+	}
+	end, err := s.to, error(nil)
+	was := p.log.End()
+	if s.kind == stepTruncate {
+		end, err = p.log.Truncate(ctx, s.to)
+	} else {
+		err = p.log.Reset(ctx, s.to)
+	}
+	p.cutting.Unlock()
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Error("a log could not be cut; trying again", "at", int64(s.to), "error", err)
+		}
+		p.moved(f, r, err)
+		return
+	}
+	log.Info("cut a log to follow its leader", "from", int64(was), "to", int64(end))
+	if s.kind == stepBegin {
+		p.replicate(f, r)
+		return
+	}
+	p.moved(f, r, nil)
+}
+
+// moved takes note of a log that was changed, or not, and asks on.
+func (p *Partition) moved(f *follower, r reply, err error) {
+	p.mu.Lock()
+	source := p.source
+	current := p.follower == f
+	troubled := false
+	if current {
+		f.moved(p.extent())
+		p.show(f)
+		troubled, p.troubled = p.troubled, err != nil
+	}
+	p.mu.Unlock()
+	if !current || source == nil {
+		return
+	}
+	if err != nil && !troubled && !errors.Is(err, fault.UnknownTopicOrPartition) {
+		p.set.cfg.Logger.Warn("a leader's records could not be appended; asking again",
+			"partition", p.log.ID().String(), "leader", f.leader, "error", err)
+	}
+	if start := min(r.logStart, p.log.End()); err == nil && start > p.log.Start() {
+		p.set.tasks.Go("follow a log start", func(ctx context.Context) error {
+			if _, err := p.log.Trim(ctx, start); err != nil && ctx.Err() == nil {
+				p.set.cfg.Logger.Warn("a log start could not be followed",
+					"partition", p.log.ID().String(), "error", err)
+			}
+			return nil
+		})
+	}
+	source.ask(p, err == nil)
+}
+
+// stop ends a replica for which going on is not safe. It neither leads nor
+// follows until the node starts again, and then says the same again.
+func (p *Partition) stop(why error) {
+	p.mu.Lock()
+	source := p.unfollow()
+	p.stopped = why
+	p.mu.Unlock()
+	if source != nil {
+		source.remove(p)
+	}
+	p.set.cfg.Logger.Error("a replica was stopped", "partition", p.log.ID().String(),
+		"error", why)
+}
