@@ -83,6 +83,17 @@ CRASH_MINUTES ?= 10
 crash: ## The same for CRASH_MINUTES (default 10); needs root and /dev/fuse.
 	CRASH_MINUTES=$(CRASH_MINUTES) bash tests/crash/run.sh -timeout 120m -v
 
+.PHONY: groups-short
+groups-short: build ## A consumer group whose members, and node, are killed, a few times.
+	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=6 go test -count=1 -timeout 10m -v -run Processes \
+		./tests/groups
+
+GROUPS_ROUNDS ?= 200
+.PHONY: groups
+groups: build ## The same GROUPS_ROUNDS times (default 200, some ten minutes).
+	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=$(GROUPS_ROUNDS) go test -count=1 -timeout 120m -v \
+		-run Processes ./tests/groups
+
 ROUNDS ?= 5
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.

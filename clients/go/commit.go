@@ -30,10 +30,10 @@ type CommitOffset struct {
 // Commit stores offsets of the group: those given, or with none given how far Poll has come in
 // each partition. It returns when they are on disk. Commits happen in the order of their calls.
 //
-// Errors: ErrNoGroup; ErrFencedMemberEpoch, ErrUnknownMemberID, ErrStaleMemberEpoch and
-// ErrFencedInstanceID where the partitions belong to somebody else by now, and then nothing is
-// stored; for single partitions ErrUnknownTopicOrPartition; the context's. What may succeed later
-// is tried again until ctx ends.
+// Errors: ErrNoGroup; ErrFencedMemberEpoch, ErrUnknownMemberID and ErrFencedInstanceID where the
+// consumer was taken for dead, and then nothing is stored; for single partitions, and the others
+// are stored, ErrUnknownTopicOrPartition, and ErrStaleMemberEpoch where the group has taken it
+// away; the context's. What may succeed later is tried again until ctx ends.
 func (c *Consumer) Commit(ctx context.Context, offsets ...CommitOffset) error {
 	done := make(chan error, 1)
 	c.CommitAsync(func(_ []CommitOffset, err error) { done <- err }, offsets...)
@@ -77,32 +77,22 @@ func (c *Consumer) CommitAsync(done func([]CommitOffset, error), offsets ...Comm
 		done(offsets, ErrNoGroup)
 		return
 	}
+	c.mu.Lock()
 	if len(offsets) == 0 {
-		offsets = c.consumed(nil)
+		offsets = c.consumedLocked(c.order)
 	}
-	if len(offsets) == 0 {
-		done(nil, nil)
-		return
+	var err error
+	if len(offsets) > 0 {
+		err = c.commit.addLocked(offsets, done)
 	}
-	if err := c.commit.add(commitJob{offsets: offsets, done: done}); err != nil {
+	c.mu.Unlock()
+	if err != nil || len(offsets) == 0 {
 		done(offsets, err)
 	}
 }
 
-// consumed returns how far Poll has come where that is not stored: in the partitions given, or in
-// all.
-func (c *Consumer) consumed(only []TopicPartition) []CommitOffset {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	states := c.order
-	if only != nil {
-		states = nil
-		for _, p := range only {
-			if s := c.partitions[p]; s != nil {
-				states = append(states, s)
-			}
-		}
-	}
+// consumedLocked returns how far Poll has come in partitions where that is not stored.
+func (c *Consumer) consumedLocked(states []*partitionState) []CommitOffset {
 	var offsets []CommitOffset
 	for _, s := range states {
 		if s.next != s.committed && s.next >= 0 {
@@ -116,8 +106,16 @@ func (c *Consumer) consumed(only []TopicPartition) []CommitOffset {
 
 // commitJob is a call of Commit.
 type commitJob struct {
-	offsets []CommitOffset
-	done    func([]CommitOffset, error)
+	offsets []grantedOffset
+	done    func(error)
+}
+
+// grantedOffset is an offset to store, and which time that the member was given its partition it
+// belongs to. If the partition is taken away before it is stored, it must not be, even if the
+// member has been given the partition again: somebody else may have gone on from an earlier offset.
+type grantedOffset struct {
+	CommitOffset
+	grant int
 }
 
 // committer stores the offsets of a consumer's group, one request at a time, so that a later
@@ -135,19 +133,46 @@ func newCommitter(c *Consumer) *committer {
 	return &committer{c: c, wake: make(chan struct{}, 1)}
 }
 
-// add lets a job wait for its turn.
-func (m *committer) add(job commitJob) error {
-	m.c.mu.Lock()
-	defer m.c.mu.Unlock()
+// addLocked lets offsets wait for their turn.
+func (m *committer) addLocked(
+	offsets []CommitOffset, done func([]CommitOffset, error),
+) error {
 	switch {
 	case m.stopped:
 		return ErrClosed
 	case len(m.jobs) >= commitsWaitingMax:
 		return ErrCommitsPending
 	}
+	job := commitJob{done: func(err error) { done(offsets, err) }}
+	for _, o := range offsets {
+		granted := grantedOffset{CommitOffset: o}
+		if member := m.c.member; member != nil {
+			granted.grant = member.state.grants[TopicPartition{o.Topic, o.Partition}]
+		}
+		job.offsets = append(job.offsets, granted)
+	}
 	m.jobs = append(m.jobs, job)
 	notify(m.wake)
 	return nil
+}
+
+// flush returns once all commits before it have been answered.
+func (m *committer) flush(ctx context.Context) error {
+	done := make(chan struct{})
+	m.c.mu.Lock()
+	stopped := m.stopped
+	m.jobs = append(m.jobs, commitJob{done: func(error) { close(done) }})
+	notify(m.wake)
+	m.c.mu.Unlock()
+	if stopped {
+		return ErrClosed
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // take returns the jobs that wait.
@@ -164,7 +189,7 @@ func (m *committer) take(stop bool) []commitJob {
 func (m *committer) run(ctx context.Context) error {
 	defer func() {
 		for _, job := range m.take(true) {
-			job.done(job.offsets, ErrClosed)
+			job.done(ErrClosed)
 		}
 	}()
 	for {
@@ -182,7 +207,7 @@ func (m *committer) store(ctx context.Context, jobs []commitJob) {
 	if len(jobs) == 0 {
 		return
 	}
-	merged := map[TopicPartition]CommitOffset{}
+	merged := map[TopicPartition]grantedOffset{}
 	for _, job := range jobs {
 		for _, o := range job.offsets {
 			merged[TopicPartition{o.Topic, o.Partition}] = o
@@ -196,85 +221,93 @@ func (m *committer) store(ctx context.Context, jobs []commitJob) {
 		for _, o := range job.offsets {
 			errs = append(errs, refused[TopicPartition{o.Topic, o.Partition}])
 		}
-		job.done(job.offsets, errors.Join(errs...))
+		job.done(errors.Join(errs...))
 	}
 }
 
-// send makes the request, again and again as long as it may succeed.
+// send makes the request, again and again as long as it may succeed. It returns why single offsets
+// were refused.
 func (m *committer) send(
-	ctx context.Context, offsets map[TopicPartition]CommitOffset,
+	ctx context.Context, offsets map[TopicPartition]grantedOffset,
 ) (map[TopicPartition]error, error) {
 	retries := newBackoff(reconnectFirst, reconnectMost)
+	refused := map[TopicPartition]error{}
 	for {
-		refused, err := m.attempt(ctx, offsets)
-		stale := errors.Is(err, ErrStaleMemberEpoch) && m.owns(offsets)
-		if err == nil || !retriable(err) && !stale {
+		request := m.request(offsets, refused)
+		if len(request.Offsets) == 0 {
+			return refused, nil
+		}
+		err := m.attempt(ctx, request, refused)
+		if err == nil || !retriable(err) && !errors.Is(err, ErrStaleMemberEpoch) {
 			return refused, err
 		}
 		select {
 		case <-time.After(retries.NextBackOff()):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrRequestTimedOut, err)
+			return refused, fmt.Errorf("%w: %w", ErrRequestTimedOut, err)
 		}
 	}
 }
 
-// owns reports whether the group still gives the consumer all these partitions.
-func (m *committer) owns(offsets map[TopicPartition]CommitOffset) bool {
-	m.c.mu.Lock()
-	defer m.c.mu.Unlock()
-	for p := range offsets {
-		if m.c.partitions[p] == nil {
-			return false
-		}
-	}
-	return true
-}
-
-// attempt makes the request once. It returns why single offsets were refused.
-func (m *committer) attempt(
-	ctx context.Context, offsets map[TopicPartition]CommitOffset,
-) (map[TopicPartition]error, error) {
+// request returns the request for the offsets whose partitions are still the member's, as the
+// member is known now; the others are refused.
+func (m *committer) request(
+	offsets map[TopicPartition]grantedOffset, refused map[TopicPartition]error,
+) *sluicev1.CommitOffsetsRequest {
 	request := &sluicev1.CommitOffsetsRequest{Group: m.c.config.group}
 	m.c.mu.Lock()
-	if member := m.c.member; member != nil {
+	defer m.c.mu.Unlock()
+	member := m.c.member
+	if member != nil {
 		epoch := member.state.epoch
 		request.MemberId, request.MemberEpoch = member.state.id, &epoch
 		request.InstanceId = m.c.config.instanceID
 	}
-	m.c.mu.Unlock()
 	for p, o := range offsets {
+		if member != nil && (!member.state.owned[p] || member.state.grants[p] != o.grant) {
+			refused[p] = fmt.Errorf("committing %v, which was taken away: %w", p,
+				ErrStaleMemberEpoch)
+			continue
+		}
 		request.Offsets = append(request.Offsets, &sluicev1.CommittedOffset{
 			Topic: p.Topic, Partition: p.Partition, Offset: o.Offset, Metadata: o.Metadata,
 		})
 	}
+	return request
+}
+
+// attempt makes the request once.
+func (m *committer) attempt(
+	ctx context.Context, request *sluicev1.CommitOffsetsRequest, refused map[TopicPartition]error,
+) error {
 	began := time.Now()
 	answer, err := call(ctx, "committing offsets of group "+m.c.config.group,
 		m.c.client.groups.CommitOffsets, request)
 	m.c.client.requested("CommitOffsets", m.c.client.home, began, err)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m.c.metrics.add("commit-latency", milliseconds(time.Since(began)), time.Now())
-	m.c.metrics.add("commit", 1, time.Now())
-	return m.stored(offsets, answer.GetResults()), nil
+	now := time.Now()
+	m.c.metrics.add("commit-latency", milliseconds(now.Sub(began)), now)
+	m.c.metrics.add("commit", 1, now)
+	m.stored(request.GetOffsets(), answer.GetResults(), refused)
+	return nil
 }
 
-// stored takes note of what was stored, and returns why the rest was not.
+// stored takes note of what was stored, and why the rest was not.
 func (m *committer) stored(
-	offsets map[TopicPartition]CommitOffset, results []*sluicev1.CommitResult,
-) map[TopicPartition]error {
-	refused := map[TopicPartition]error{}
+	offsets []*sluicev1.CommittedOffset, results []*sluicev1.CommitResult,
+	refused map[TopicPartition]error,
+) {
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
-	for _, r := range results {
+	for i, r := range results {
 		p := TopicPartition{r.GetTopic(), r.GetPartition()}
 		if r.GetError() != nil {
 			refused[p] = wireError("committing "+p.String(),
 				fault.From(status.ErrorProto(r.GetError())))
-		} else if s := m.c.partitions[p]; s != nil {
-			s.committed = offsets[p].Offset
+		} else if s := m.c.partitions[p]; s != nil && i < len(offsets) {
+			s.committed = offsets[i].GetOffset()
 		}
 	}
-	return refused
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,7 +40,7 @@ type member struct {
 	kicked      bool
 	resolving   bool
 	resolved    map[TopicPartition]*partitionState // ready to be adopted
-	giving      partitionSet                       // being revoked by Poll right now
+	giving      partitionSet                       // revoked, as the program was told
 	lost        []TopicPartition                   // OnLost is due
 	fatal       error
 	leaving     bool
@@ -319,6 +320,7 @@ func (m *member) loseLocked(why string) {
 			lost = append(lost, p)
 		}
 	}
+	m.giving = nil
 	if epoch == 0 && len(lost) == 0 {
 		return
 	}
@@ -342,7 +344,10 @@ func (m *member) leave() error {
 	m.c.mu.Lock()
 	owned := m.state.owned.minus(nil)
 	m.c.mu.Unlock()
-	err := m.revoke(ctx, owned)
+	var err error
+	if len(owned) > 0 {
+		err = m.revoke(ctx, owned, true)
+	}
 	m.c.mu.Lock()
 	m.leaving = true
 	m.kickLocked()
@@ -401,11 +406,13 @@ func (m *member) resolveAll(ctx context.Context) {
 			m.c.mu.Unlock()
 			return
 		}
+		grants := maps.Clone(m.state.grants)
 		m.c.mu.Unlock()
 		states, err := m.c.begin(ctx, left)
 		m.c.mu.Lock()
 		for _, s := range states {
-			if m.state.target[s.TopicPartition] && !m.state.owned[s.TopicPartition] {
+			p := s.TopicPartition
+			if m.state.target[p] && !m.state.owned[p] && grants[p] == m.state.grants[p] {
 				m.resolved[s.TopicPartition] = s
 			}
 		}

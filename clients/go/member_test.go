@@ -229,7 +229,7 @@ func TestCommitsHappenInOrderAndSurviveTheCoordinatorsAbsence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g, client := startGroup(t, 2)
 		f.fill(t, 0, 10, 5, batch.None)
-		g.give = []int32{0}
+		g.give = []int32{0, 1}
 		consumer := subscribed(t, client, &journal{}, sluice.WithAutoCommit(0))
 		pollFor(t, consumer, time.Second)
 		away := 0
@@ -270,6 +270,78 @@ func TestCommitsHappenInOrderAndSurviveTheCoordinatorsAbsence(t *testing.T) {
 		g.onCommit = func() error { return fault.CoordinatorNotAvailable.With("group", "g") }
 		assert.ErrorIs(t, consumer.Commit(ctx, sluice.CommitOffset{Topic: "t"}),
 			context.Canceled)
+		require.NoError(t, consumer.Close())
+	})
+}
+
+// TestACommitOfAFormerTimeIsNotStored lets a commit wait for the coordinator while the member is
+// taken for dead, joins again and is given the same partition: another member may have gone on
+// from an earlier offset meanwhile.
+func TestACommitOfAFormerTimeIsNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 10, 10, batch.None)
+		g.give = []int32{0}
+		consumer := subscribed(t, client, &journal{}, sluice.WithAutoCommit(0))
+		pollFor(t, consumer, time.Second)
+		g.mu.Lock()
+		g.onCommit = func() error { return fault.CoordinatorNotAvailable.With("group", "g") }
+		g.mu.Unlock()
+		outcome := make(chan error, 1)
+		consumer.CommitAsync(func(_ []sluice.CommitOffset, err error) { outcome <- err })
+		synctest.Wait()
+		g.fail(fault.UnknownMemberID.With("group", "g"))
+		assert.Equal(t, numbers(10), pollFor(t, consumer, time.Second)[0])
+		g.mu.Lock()
+		g.onCommit = nil
+		g.mu.Unlock()
+		assert.ErrorIs(t, <-outcome, sluice.ErrStaleMemberEpoch)
+		assert.Empty(t, g.committed)
+		require.NoError(t, consumer.Commit(t.Context()))
+		assert.Equal(t, int64(10), g.committed[0])
+		require.NoError(t, consumer.Close())
+	})
+}
+
+// TestPartitionsAreGivenUpAfterTheCommitsOnTheirWay: a commit must not arrive when the partition
+// is somebody else's.
+func TestPartitionsAreGivenUpAfterTheCommitsOnTheirWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 10, 10, batch.None)
+		g.give = []int32{0}
+		j := &journal{}
+		consumer := subscribed(t, client, j, sluice.WithAutoCommit(0),
+			sluice.WithOnRevoked(func(
+				_ context.Context, c *sluice.Consumer, _ []sluice.TopicPartition,
+			) {
+				j.add("revoked")
+				c.CommitAsync(func(_ []sluice.CommitOffset, err error) {
+					assert.NoError(t, err)
+					j.add("committed")
+				})
+			}))
+		pollFor(t, consumer, time.Second)
+		away := 8
+		g.mu.Lock()
+		g.onBeat = func() error {
+			if r := g.beats[len(g.beats)-1]; r.GetMemberEpoch() > 0 && len(claims(r)) == 0 {
+				j.add("given up")
+			}
+			return nil
+		}
+		g.onCommit = func() error {
+			if away--; away > 0 {
+				return fault.CoordinatorNotAvailable.With("group", "g")
+			}
+			return nil
+		}
+		g.mu.Unlock()
+		g.assign()
+		pollFor(t, consumer, time.Second)
+		pollFor(t, consumer, time.Minute)
+		assert.Equal(t, []string{"assigned t-0", "revoked", "committed", "given up"},
+			j.all()[:4])
 		require.NoError(t, consumer.Close())
 	})
 }

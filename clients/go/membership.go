@@ -67,13 +67,24 @@ type membership struct {
 	target partitionSet // what the last answer said that may be owned
 	owned  partitionSet // what is read, or not given up yet
 	joined bool         // an answer came since the last join
+
+	// Grants counts how often each partition came into the target, so that what was found out
+	// for an earlier time is not taken for now.
+	grants map[TopicPartition]int
 }
 
 // answered takes the answer to a heartbeat, and reports whether there is something to do.
 func (m *membership) answered(epoch int32, assignment *sluicev1.Assignment) bool {
 	m.epoch, m.joined = epoch, true
 	if assignment != nil {
-		m.target = assignmentSet(assignment)
+		target := assignmentSet(assignment)
+		for _, p := range target.minus(m.target) {
+			if m.grants == nil {
+				m.grants = map[TopicPartition]int{}
+			}
+			m.grants[p]++
+		}
+		m.target = target
 	}
 	return len(m.revoking()) > 0 || len(m.assigning()) > 0
 }

@@ -43,7 +43,11 @@ func (m *member) attend(ctx context.Context) error {
 	revoking := m.state.revoking()
 	m.c.mu.Unlock()
 	if len(revoking) > 0 {
-		if err := m.revoke(ctx, revoking); err != nil {
+		err := m.revoke(ctx, revoking, false)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
 			m.c.client.logger.Warn("could not commit what is revoked: it will be read again",
 				"group", m.c.config.group, "err", err)
 		}
@@ -60,37 +64,71 @@ func (m *member) attend(ctx context.Context) error {
 	return nil
 }
 
-// revoke commits partitions, tells the program that they go, and gives them up.
-func (m *member) revoke(ctx context.Context, partitions []TopicPartition) error {
-	if len(partitions) == 0 {
-		return nil
-	}
-	m.c.mu.Lock()
-	m.giving = partitionSet{}
-	for _, p := range partitions {
-		m.giving[p] = true
-	}
-	m.c.mu.Unlock()
+// revoke commits partitions, tells the program that they go, and gives them up. Where ctx ends
+// first they stay, unless the consumer is closing; the program is told once.
+func (m *member) revoke(ctx context.Context, partitions []TopicPartition, closing bool) error {
 	var err error
 	if m.c.config.autoCommit > 0 {
-		if offsets := m.c.consumed(partitions); len(offsets) > 0 {
+		if offsets := m.consumed(partitions); len(offsets) > 0 {
 			err = m.c.Commit(ctx, offsets...)
 		}
 	}
-	m.c.config.onRevoked(ctx, m.c, partitions)
+	if ctx.Err() != nil && !closing {
+		return ctx.Err()
+	}
+	if going := m.begin(partitions); len(going) > 0 {
+		m.c.config.onRevoked(ctx, m.c, going)
+	}
+	// A commit on its way must not arrive when the partitions are somebody else's.
+	if flushErr := m.c.commit.flush(ctx); flushErr != nil && !closing {
+		return flushErr
+	}
 	m.c.mu.Lock()
-	for _, p := range partitions {
+	gone := m.giving.minus(nil)
+	for _, p := range gone {
 		if s := m.c.partitions[p]; s != nil {
 			m.c.removeLocked(s)
 		}
 	}
-	m.state.revoked(partitions)
+	m.state.revoked(gone)
 	m.giving = nil
 	epoch := m.state.epoch
 	m.kickLocked()
 	m.c.mu.Unlock()
-	m.rebalanced("revoked", epoch, RebalanceInfo{Revoked: partitions})
+	if len(gone) > 0 {
+		m.rebalanced("revoked", epoch, RebalanceInfo{Revoked: gone})
+	}
 	return err
+}
+
+// consumed returns how far Poll has come in partitions where that is not stored.
+func (m *member) consumed(partitions []TopicPartition) []CommitOffset {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	var states []*partitionState
+	for _, p := range partitions {
+		if s := m.c.partitions[p]; s != nil {
+			states = append(states, s)
+		}
+	}
+	return m.c.consumedLocked(states)
+}
+
+// begin notes that partitions are being given up, and returns those that are still owned and of
+// which the program has not been told.
+func (m *member) begin(partitions []TopicPartition) (going []TopicPartition) {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	if m.giving == nil {
+		m.giving = partitionSet{}
+	}
+	for _, p := range partitions {
+		if m.state.owned[p] && !m.giving[p] {
+			m.giving[p] = true
+			going = append(going, p)
+		}
+	}
+	return going
 }
 
 // adopt begins to read what is assigned and known.
