@@ -26,6 +26,7 @@ type body struct {
 	from    io.Reader
 	close   func()
 	arrived func() // the deadline of the connection's reads is lifted: the body is whole
+	endless bool   // a stream: its handler bounds what it holds of it
 	read    int64
 	buffer  *bytes.Buffer
 	path    params // what the path says, where the body may say it too
@@ -39,17 +40,23 @@ var (
 
 // openBody puts the limits around a request's body before anything reads it. A
 // route that takes none gets an empty one.
-func (g *Gateway) openBody(w *response, r *http.Request, takes bool) (*body, error) {
-	b := &body{g: g, from: http.NoBody, close: func() {}, arrived: func() {}}
-	if !takes || !hasBody(r) {
+func (g *Gateway) openBody(w *response, r *http.Request, found *route) (*body, error) {
+	b := &body{
+		g: g, from: http.NoBody, close: func() {}, arrived: func() {}, endless: found.endless,
+	}
+	if found.consumes == nil && !found.endless || !hasBody(r) {
 		return b, nil
 	}
-	if r.ContentLength > g.limits.BodyBytesMax {
-		return nil, g.tooLarge()
+	if b.endless {
+		b.from = r.Body
+	} else {
+		if r.ContentLength > g.limits.BodyBytesMax {
+			return nil, g.tooLarge()
+		}
+		control := http.NewResponseController(w.ResponseWriter)
+		b.arrived = func() { _ = control.SetReadDeadline(time.Time{}) } // no-op in tests
+		b.from = http.MaxBytesReader(w.ResponseWriter, r.Body, g.limits.BodyBytesMax)
 	}
-	control := http.NewResponseController(w.ResponseWriter)
-	b.arrived = func() { _ = control.SetReadDeadline(time.Time{}) } // no-op in tests
-	b.from = http.MaxBytesReader(w.ResponseWriter, r.Body, g.limits.BodyBytesMax)
 	switch coding := strings.ToLower(r.Header.Get("Content-Encoding")); coding {
 	case "", "identity":
 	case "gzip", "x-gzip":
@@ -79,6 +86,9 @@ func (g *Gateway) openBody(w *response, r *http.Request, takes bool) (*body, err
 // Read reads decompressed bytes, up to the limit.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
+	if b.endless {
+		return n, err
+	}
 	b.read += int64(n)
 	if b.g.bodyBytes.Add(int64(n)) > b.g.limits.BodyInFlightBytesMax {
 		return 0, errBudget

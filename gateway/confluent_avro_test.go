@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type registrar struct {
 	mu       sync.Mutex
 	schemas  []string // by id, from 1
 	subjects []string
+	versions []*registryv1.SubjectVersion
 	fail     error
 	gets     int
 }
@@ -44,19 +46,53 @@ func (r *registrar) RegisterSchema(
 		return nil, status.Error(codes.InvalidArgument, "not a schema")
 	}
 	r.subjects = append(r.subjects, request.GetSubject())
-	for i, known := range r.schemas {
-		if known == text {
-			return answerID(i + 1), nil
-		}
+	id := slices.Index(r.schemas, text) + 1
+	if id == 0 {
+		r.schemas = append(r.schemas, text)
+		id = len(r.schemas)
 	}
-	r.schemas = append(r.schemas, text)
-	return answerID(len(r.schemas)), nil
+	version := r.use(request.GetSubject(), int32(id))
+	if version == nil {
+		version = &registryv1.SubjectVersion{
+			Subject: request.GetSubject(), Id: int32(id), Version: 1,
+		}
+		r.versions = append(r.versions, version)
+	}
+	return &registryv1.RegisterSchemaResponse{Version: version}, nil
 }
 
-func answerID(id int) *registryv1.RegisterSchemaResponse {
-	return &registryv1.RegisterSchemaResponse{
-		Version: &registryv1.SubjectVersion{Id: int32(id)},
+// use returns the version of a subject that has an id, 0 being any.
+func (r *registrar) use(subject string, id int32) *registryv1.SubjectVersion {
+	for _, version := range r.versions {
+		if version.GetSubject() == subject && (id == 0 || version.GetId() == id) {
+			return version
+		}
 	}
+	return nil
+}
+
+func (r *registrar) GetVersion(
+	_ context.Context, request *registryv1.GetVersionRequest,
+) (*registryv1.GetVersionResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	version := r.use(request.GetSubject(), 0)
+	if version == nil || request.GetVersion() > 1 {
+		return nil, status.Error(codes.NotFound, "no version")
+	}
+	return &registryv1.GetVersionResponse{Version: version}, nil
+}
+
+func (r *registrar) ListUses(
+	_ context.Context, request *registryv1.ListUsesRequest,
+) (*registryv1.ListUsesResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	answer := &registryv1.ListUsesResponse{}
+	if version := r.use(request.GetSubject(), request.GetId()); version != nil {
+		answer.Versions = append(answer.Versions, version)
+	}
+	return answer, nil
 }
 
 func (r *registrar) GetSchema(

@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"testing"
 	"unicode/utf8"
 
@@ -82,6 +84,91 @@ func FuzzEmbedded(f *testing.F) {
 			}
 			require.True(t, json.Valid(text), "%s: %q", format.name, text)
 			require.True(t, utf8.Valid(text))
+		}
+	})
+}
+
+// FuzzObjects cuts streams into objects: what comes out is what encoding/json's
+// decoder finds, however the stream is chopped.
+func FuzzObjects(f *testing.F) {
+	for _, seed := range []string{
+		`{} {"a":"}\"{"}{"b":[{}]}`, "\n", `{"a`, `{]`, `[]`, `{"\\":{}}  {}`, `{"a":"\`,
+	} {
+		f.Add([]byte(seed), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, chunk uint8) {
+		from := newObjects(&chopped{stream, int(chunk%7) + 1}, 1<<20,
+			func(int64) error { return nil })
+		decoder := json.NewDecoder(bytes.NewReader(stream))
+		for {
+			text, err := from.next()
+			var want json.RawMessage
+			wantErr := decoder.Decode(&want)
+			if err != nil || wantErr != nil {
+				if wantErr == nil && want[0] == '{' {
+					t.Fatalf("%q is missing: %v", want, err)
+				}
+				if errors.Is(wantErr, io.EOF) != errors.Is(err, io.EOF) {
+					t.Fatalf("the end of %q: %v, want %v", stream, err, wantErr)
+				}
+				return
+			}
+			require.Equal(t, string(want), string(text))
+		}
+	})
+}
+
+// chopped reads a few bytes at a time.
+type chopped struct {
+	text []byte
+	size int
+}
+
+func (c *chopped) Read(p []byte) (int, error) {
+	if len(c.text) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.text[:min(c.size, len(c.text))])
+	c.text = c.text[n:]
+	return n, nil
+}
+
+// FuzzV3Bodies reads the bodies of the v3 surface: whatever they are, the
+// outcome is a request or an error of the caller.
+func FuzzV3Bodies(f *testing.F) {
+	for _, seed := range []string{
+		`{"topic_name":"a","replicas_assignments":{"0":[1,2]},"configs":[{"name":"a","value":1}]}`,
+		`{"data":[{"name":"a","value":"b","operation":"SET"}],"validate_only":true}`,
+		`{"data":[{"topic_name":"t","configs":[{"name":"a","operation":"DELETE"}]}]}`,
+		`{"entries":[{"id":"1","value":{"type":"JSON","data":{"a":1e400}}}]}`, `{"value":"x"}`,
+		`{"key":{"data":1},"headers":[{"name":"h","value":"AQ=="}],"timestamp":1}`,
+		`{"replicas_assignments":[{"partition_id":0,"broker_ids":[0]}]}`, `{"partitions_count":1}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for name, decode := range map[string]func() error{
+			"topic":  func() error { _, err := decodeV3Topic(text); return err },
+			"count":  func() error { _, err := decodeV3Count(text); return err },
+			"value":  func() error { _, err := decodeV3Value(text); return err },
+			"alter":  func() error { _, _, err := decodeV3Alter(text); return err },
+			"topics": func() error { _, _, err := decodeV3AlterTopics(text); return err },
+			"batch":  func() error { _, err := decodeV3Batch(text); return err },
+			"record": func() error {
+				record, err := decodeV3Record(text, false)
+				if err == nil && record.value != nil && record.value.kind == "JSON" {
+					encoded, _ := record.value.plain()
+					require.True(t, encoded == nil || json.Valid(encoded))
+				}
+				return err
+			},
+		} {
+			if err := decode(); err != nil {
+				code, _, _ := describe(v3Error(v3BodyError(err)))
+				require.Contains(t, []int{400, 404, 413, 422}, code, "%s: %v", name, err)
+				continue
+			}
+			require.True(t, json.Valid(text), name)
 		}
 	})
 }

@@ -160,7 +160,11 @@ func queryOf(r *http.Request, names ...string) *readQuery {
 	for name, values := range q.query {
 		switch {
 		case !slices.Contains(names, name):
-			q.fail(clip(name), "no such parameter; there are "+strings.Join(names, ", "))
+			there := "none"
+			if len(names) > 0 {
+				there = strings.Join(names, ", ")
+			}
+			q.fail(clip(name), "no such parameter; there are "+there)
 		case len(values) > 1:
 			q.fail(name, "given more than once")
 		}

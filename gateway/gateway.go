@@ -87,8 +87,9 @@ type Gateway struct {
 	groups   sluicev1.GroupServiceClient
 	schemas  *schemas // nil: no schema registry
 
-	peers     *peers
-	consumers *instances
+	peers       *peers
+	consumers   *instances
+	clusterName atomic.Pointer[string] // once it is known
 
 	hubs        hubs
 	sockets     sync.WaitGroup
@@ -139,6 +140,8 @@ func New(config Config) (*Gateway, error) {
 	g.addNative(native)
 	g.addConfluent()
 	g.addConsumers()
+	g.addV3()
+	g.addV3Produce()
 	g.addLive()
 	g.addHealth()
 	if config.Docs != nil {

@@ -54,6 +54,9 @@ type Limits struct {
 	// ConsumerIdleTimeout is after how long an instance that nobody calls is
 	// gone, as Kafka REST's consumer.instance.timeout.ms.
 	ConsumerIdleTimeout time.Duration
+	// ProduceStreamTimeMax is how long a v3 stream of records may last; records
+	// that come later are refused with 408, and the stream ends.
+	ProduceStreamTimeMax time.Duration
 	// HeartbeatInterval is how often a quiet event stream says that it lives.
 	HeartbeatInterval time.Duration
 }
@@ -77,6 +80,7 @@ func DefaultLimits() Limits {
 		PollTimeMax:                  30 * time.Second,
 		ConsumerCountMax:             10_000,
 		ConsumerIdleTimeout:          5 * time.Minute,
+		ProduceStreamTimeMax:         24 * time.Hour,
 		HeartbeatInterval:            15 * time.Second,
 	}
 }
@@ -103,6 +107,7 @@ func (l Limits) Validate() error {
 		{"PollTimeMax", int64(l.PollTimeMax), 1},
 		{"ConsumerCountMax", int64(l.ConsumerCountMax), 1},
 		{"ConsumerIdleTimeout", int64(l.ConsumerIdleTimeout), 1},
+		{"ProduceStreamTimeMax", int64(l.ProduceStreamTimeMax), 1},
 		{"HeartbeatInterval", int64(l.HeartbeatInterval), 1},
 	} {
 		if limit.value < limit.min {

@@ -156,12 +156,21 @@ func (g *Gateway) write(w *response, r *http.Request, status int, text []byte) {
 
 // writeJSON answers with a value of ours, which always has a JSON form.
 func (g *Gateway) writeJSON(w *response, r *http.Request, value any) {
+	text, err := marshalJSON(value)
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	g.write(w, r, http.StatusOK, text)
+}
+
+// marshalJSON returns the JSON of a value of ours.
+func marshalJSON(value any) ([]byte, error) {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		g.fail(w, r, fault.UnknownServerError.Wrap(err))
-		return
+		return nil, fault.UnknownServerError.Wrap(err)
 	}
-	g.write(w, r, http.StatusOK, bytes.TrimSuffix(buffer.Bytes(), []byte("\n")))
+	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
 }

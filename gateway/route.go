@@ -28,6 +28,8 @@ type route struct {
 	// produces lists the media types of the answer, the default first. Nil: the
 	// handler negotiates, or answers with one type whatever is asked.
 	produces []string
+	// endless routes read a body without an end, and check its type themselves.
+	endless bool
 	// live routes outlast every request deadline and answer no HEAD.
 	live   bool
 	handle func(w *response, r *http.Request, p params)
@@ -106,7 +108,7 @@ func (g *Gateway) call(w *response, r *http.Request, found *route, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	body, err := g.openBody(w, r, found.consumes != nil)
+	body, err := g.openBody(w, r, found)
 	if err != nil {
 		g.fail(w, r, err)
 		return

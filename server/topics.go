@@ -27,7 +27,12 @@ type topicService struct {
 func (t *topicService) CreateTopic(
 	ctx context.Context, request *sluicev1.CreateTopicRequest,
 ) (*sluicev1.CreateTopicResponse, error) {
+	var assignment [][]int32
+	for _, replicas := range request.GetAssignments() {
+		assignment = append(assignment, replicas.GetBrokerIds())
+	}
 	created, err := t.s.cluster.CreateTopic(ctx, cluster.TopicSpec{
+		Assignment:        assignment,
 		Name:              request.GetTopic(),
 		PartitionCount:    request.GetPartitionCount(),
 		ReplicationFactor: request.GetReplicationFactor(),

@@ -23,7 +23,7 @@ const (
 
 // handwritten names the documents beside the result, in the order in which
 // they are merged.
-var handwritten = []string{"live.yaml", "confluent-v2.yaml", "node.yaml"}
+var handwritten = []string{"live.yaml", "confluent-v2.yaml", "confluent-v3.yaml", "node.yaml"}
 
 func main() {
 	if err := run(); err != nil {

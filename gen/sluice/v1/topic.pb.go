@@ -229,7 +229,11 @@ type CreateTopicRequest struct {
 	// Settings such as retention.ms; docs/configs.md lists them.
 	Configs map[string]string `protobuf:"bytes,4,rep,name=configs,proto3" json:"configs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Check everything and create nothing.
-	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// The replicas of each partition, from partition 0. `partition_count` and
+	// `replication_factor` are then 0, or agree with it. Empty: the cluster
+	// chooses.
+	Assignments   []*ReplicaAssignment `protobuf:"bytes,6,rep,name=assignments,proto3" json:"assignments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +303,59 @@ func (x *CreateTopicRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *CreateTopicRequest) GetAssignments() []*ReplicaAssignment {
+	if x != nil {
+		return x.Assignments
+	}
+	return nil
+}
+
+// The replicas of a partition.
+type ReplicaAssignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The brokers, all different, the preferred leader first.
+	BrokerIds     []int32 `protobuf:"varint,1,rep,packed,name=broker_ids,json=brokerIds,proto3" json:"broker_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaAssignment) Reset() {
+	*x = ReplicaAssignment{}
+	mi := &file_sluice_v1_topic_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaAssignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaAssignment) ProtoMessage() {}
+
+func (x *ReplicaAssignment) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_topic_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaAssignment.ProtoReflect.Descriptor instead.
+func (*ReplicaAssignment) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReplicaAssignment) GetBrokerIds() []int32 {
+	if x != nil {
+		return x.BrokerIds
+	}
+	return nil
+}
+
 // The answer to CreateTopic.
 type CreateTopicResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -310,7 +367,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[3]
+	mi := &file_sluice_v1_topic_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +379,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[3]
+	mi := &file_sluice_v1_topic_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +392,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateTopicResponse) GetTopic() *Topic {
@@ -361,7 +418,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[4]
+	mi := &file_sluice_v1_topic_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +430,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[4]
+	mi := &file_sluice_v1_topic_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +443,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListTopicsRequest) GetPageSize() int32 {
@@ -423,7 +480,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[5]
+	mi := &file_sluice_v1_topic_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +492,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[5]
+	mi := &file_sluice_v1_topic_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +505,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -476,7 +533,7 @@ type GetTopicRequest struct {
 
 func (x *GetTopicRequest) Reset() {
 	*x = GetTopicRequest{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[6]
+	mi := &file_sluice_v1_topic_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +545,7 @@ func (x *GetTopicRequest) String() string {
 func (*GetTopicRequest) ProtoMessage() {}
 
 func (x *GetTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[6]
+	mi := &file_sluice_v1_topic_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +558,7 @@ func (x *GetTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopicRequest.ProtoReflect.Descriptor instead.
 func (*GetTopicRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetTopicRequest) GetTopic() string {
@@ -522,7 +579,7 @@ type GetTopicResponse struct {
 
 func (x *GetTopicResponse) Reset() {
 	*x = GetTopicResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[7]
+	mi := &file_sluice_v1_topic_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +591,7 @@ func (x *GetTopicResponse) String() string {
 func (*GetTopicResponse) ProtoMessage() {}
 
 func (x *GetTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[7]
+	mi := &file_sluice_v1_topic_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +604,7 @@ func (x *GetTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopicResponse.ProtoReflect.Descriptor instead.
 func (*GetTopicResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetTopicResponse) GetTopic() *Topic {
@@ -568,7 +625,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[8]
+	mi := &file_sluice_v1_topic_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +637,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[8]
+	mi := &file_sluice_v1_topic_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +650,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -612,7 +669,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[9]
+	mi := &file_sluice_v1_topic_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +681,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[9]
+	mi := &file_sluice_v1_topic_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +694,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{10}
 }
 
 // A request to raise the number of partitions.
@@ -655,7 +712,7 @@ type AddPartitionsRequest struct {
 
 func (x *AddPartitionsRequest) Reset() {
 	*x = AddPartitionsRequest{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[10]
+	mi := &file_sluice_v1_topic_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +724,7 @@ func (x *AddPartitionsRequest) String() string {
 func (*AddPartitionsRequest) ProtoMessage() {}
 
 func (x *AddPartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[10]
+	mi := &file_sluice_v1_topic_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +737,7 @@ func (x *AddPartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddPartitionsRequest.ProtoReflect.Descriptor instead.
 func (*AddPartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddPartitionsRequest) GetTopic() string {
@@ -715,7 +772,7 @@ type AddPartitionsResponse struct {
 
 func (x *AddPartitionsResponse) Reset() {
 	*x = AddPartitionsResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[11]
+	mi := &file_sluice_v1_topic_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +784,7 @@ func (x *AddPartitionsResponse) String() string {
 func (*AddPartitionsResponse) ProtoMessage() {}
 
 func (x *AddPartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[11]
+	mi := &file_sluice_v1_topic_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +797,7 @@ func (x *AddPartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddPartitionsResponse.ProtoReflect.Descriptor instead.
 func (*AddPartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AddPartitionsResponse) GetTopic() *Topic {
@@ -763,7 +820,7 @@ type TrimTopicRequest struct {
 
 func (x *TrimTopicRequest) Reset() {
 	*x = TrimTopicRequest{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[12]
+	mi := &file_sluice_v1_topic_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +832,7 @@ func (x *TrimTopicRequest) String() string {
 func (*TrimTopicRequest) ProtoMessage() {}
 
 func (x *TrimTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[12]
+	mi := &file_sluice_v1_topic_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +845,7 @@ func (x *TrimTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimTopicRequest.ProtoReflect.Descriptor instead.
 func (*TrimTopicRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TrimTopicRequest) GetTopic() string {
@@ -819,7 +876,7 @@ type TrimOffset struct {
 
 func (x *TrimOffset) Reset() {
 	*x = TrimOffset{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[13]
+	mi := &file_sluice_v1_topic_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +888,7 @@ func (x *TrimOffset) String() string {
 func (*TrimOffset) ProtoMessage() {}
 
 func (x *TrimOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[13]
+	mi := &file_sluice_v1_topic_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +901,7 @@ func (x *TrimOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimOffset.ProtoReflect.Descriptor instead.
 func (*TrimOffset) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TrimOffset) GetPartition() int32 {
@@ -872,7 +929,7 @@ type TrimTopicResponse struct {
 
 func (x *TrimTopicResponse) Reset() {
 	*x = TrimTopicResponse{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[14]
+	mi := &file_sluice_v1_topic_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +941,7 @@ func (x *TrimTopicResponse) String() string {
 func (*TrimTopicResponse) ProtoMessage() {}
 
 func (x *TrimTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[14]
+	mi := &file_sluice_v1_topic_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +954,7 @@ func (x *TrimTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimTopicResponse.ProtoReflect.Descriptor instead.
 func (*TrimTopicResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TrimTopicResponse) GetResults() []*TrimResult {
@@ -920,7 +977,7 @@ type TrimResult struct {
 
 func (x *TrimResult) Reset() {
 	*x = TrimResult{}
-	mi := &file_sluice_v1_topic_proto_msgTypes[15]
+	mi := &file_sluice_v1_topic_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +989,7 @@ func (x *TrimResult) String() string {
 func (*TrimResult) ProtoMessage() {}
 
 func (x *TrimResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_topic_proto_msgTypes[15]
+	mi := &file_sluice_v1_topic_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1002,7 @@ func (x *TrimResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResult.ProtoReflect.Descriptor instead.
 func (*TrimResult) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_topic_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TrimResult) GetPartition() int32 {
@@ -990,16 +1047,20 @@ const file_sluice_v1_topic_proto_rawDesc = "" +
 	"replicaIds\x12\x17\n" +
 	"\aisr_ids\x18\x05 \x03(\x05R\x06isrIdsB\f\n" +
 	"\n" +
-	"_leader_id\"\xae\x02\n" +
+	"_leader_id\"\xee\x02\n" +
 	"\x12CreateTopicRequest\x12\x19\n" +
 	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12'\n" +
 	"\x0fpartition_count\x18\x02 \x01(\x05R\x0epartitionCount\x12-\n" +
 	"\x12replication_factor\x18\x03 \x01(\x05R\x11replicationFactor\x12D\n" +
 	"\aconfigs\x18\x04 \x03(\v2*.sluice.v1.CreateTopicRequest.ConfigsEntryR\aconfigs\x12#\n" +
-	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x1a:\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12>\n" +
+	"\vassignments\x18\x06 \x03(\v2\x1c.sluice.v1.ReplicaAssignmentR\vassignments\x1a:\n" +
 	"\fConfigsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
+	"\x11ReplicaAssignment\x12\x1d\n" +
+	"\n" +
+	"broker_ids\x18\x01 \x03(\x05R\tbrokerIds\"=\n" +
 	"\x13CreateTopicResponse\x12&\n" +
 	"\x05topic\x18\x01 \x01(\v2\x10.sluice.v1.TopicR\x05topic\"z\n" +
 	"\x11ListTopicsRequest\x12\x1b\n" +
@@ -1060,56 +1121,58 @@ func file_sluice_v1_topic_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_topic_proto_rawDescData
 }
 
-var file_sluice_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_sluice_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sluice_v1_topic_proto_goTypes = []any{
 	(*Topic)(nil),                 // 0: sluice.v1.Topic
 	(*TopicPartition)(nil),        // 1: sluice.v1.TopicPartition
 	(*CreateTopicRequest)(nil),    // 2: sluice.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),   // 3: sluice.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),     // 4: sluice.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),    // 5: sluice.v1.ListTopicsResponse
-	(*GetTopicRequest)(nil),       // 6: sluice.v1.GetTopicRequest
-	(*GetTopicResponse)(nil),      // 7: sluice.v1.GetTopicResponse
-	(*DeleteTopicRequest)(nil),    // 8: sluice.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),   // 9: sluice.v1.DeleteTopicResponse
-	(*AddPartitionsRequest)(nil),  // 10: sluice.v1.AddPartitionsRequest
-	(*AddPartitionsResponse)(nil), // 11: sluice.v1.AddPartitionsResponse
-	(*TrimTopicRequest)(nil),      // 12: sluice.v1.TrimTopicRequest
-	(*TrimOffset)(nil),            // 13: sluice.v1.TrimOffset
-	(*TrimTopicResponse)(nil),     // 14: sluice.v1.TrimTopicResponse
-	(*TrimResult)(nil),            // 15: sluice.v1.TrimResult
-	nil,                           // 16: sluice.v1.Topic.ConfigsEntry
-	nil,                           // 17: sluice.v1.CreateTopicRequest.ConfigsEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*ReplicaAssignment)(nil),     // 3: sluice.v1.ReplicaAssignment
+	(*CreateTopicResponse)(nil),   // 4: sluice.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),     // 5: sluice.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 6: sluice.v1.ListTopicsResponse
+	(*GetTopicRequest)(nil),       // 7: sluice.v1.GetTopicRequest
+	(*GetTopicResponse)(nil),      // 8: sluice.v1.GetTopicResponse
+	(*DeleteTopicRequest)(nil),    // 9: sluice.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),   // 10: sluice.v1.DeleteTopicResponse
+	(*AddPartitionsRequest)(nil),  // 11: sluice.v1.AddPartitionsRequest
+	(*AddPartitionsResponse)(nil), // 12: sluice.v1.AddPartitionsResponse
+	(*TrimTopicRequest)(nil),      // 13: sluice.v1.TrimTopicRequest
+	(*TrimOffset)(nil),            // 14: sluice.v1.TrimOffset
+	(*TrimTopicResponse)(nil),     // 15: sluice.v1.TrimTopicResponse
+	(*TrimResult)(nil),            // 16: sluice.v1.TrimResult
+	nil,                           // 17: sluice.v1.Topic.ConfigsEntry
+	nil,                           // 18: sluice.v1.CreateTopicRequest.ConfigsEntry
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_sluice_v1_topic_proto_depIdxs = []int32{
-	16, // 0: sluice.v1.Topic.configs:type_name -> sluice.v1.Topic.ConfigsEntry
+	17, // 0: sluice.v1.Topic.configs:type_name -> sluice.v1.Topic.ConfigsEntry
 	1,  // 1: sluice.v1.Topic.partitions:type_name -> sluice.v1.TopicPartition
-	18, // 2: sluice.v1.Topic.create_time:type_name -> google.protobuf.Timestamp
-	17, // 3: sluice.v1.CreateTopicRequest.configs:type_name -> sluice.v1.CreateTopicRequest.ConfigsEntry
-	0,  // 4: sluice.v1.CreateTopicResponse.topic:type_name -> sluice.v1.Topic
-	0,  // 5: sluice.v1.ListTopicsResponse.topics:type_name -> sluice.v1.Topic
-	0,  // 6: sluice.v1.GetTopicResponse.topic:type_name -> sluice.v1.Topic
-	0,  // 7: sluice.v1.AddPartitionsResponse.topic:type_name -> sluice.v1.Topic
-	13, // 8: sluice.v1.TrimTopicRequest.offsets:type_name -> sluice.v1.TrimOffset
-	15, // 9: sluice.v1.TrimTopicResponse.results:type_name -> sluice.v1.TrimResult
-	2,  // 10: sluice.v1.TopicService.CreateTopic:input_type -> sluice.v1.CreateTopicRequest
-	4,  // 11: sluice.v1.TopicService.ListTopics:input_type -> sluice.v1.ListTopicsRequest
-	6,  // 12: sluice.v1.TopicService.GetTopic:input_type -> sluice.v1.GetTopicRequest
-	8,  // 13: sluice.v1.TopicService.DeleteTopic:input_type -> sluice.v1.DeleteTopicRequest
-	10, // 14: sluice.v1.TopicService.AddPartitions:input_type -> sluice.v1.AddPartitionsRequest
-	12, // 15: sluice.v1.TopicService.TrimTopic:input_type -> sluice.v1.TrimTopicRequest
-	3,  // 16: sluice.v1.TopicService.CreateTopic:output_type -> sluice.v1.CreateTopicResponse
-	5,  // 17: sluice.v1.TopicService.ListTopics:output_type -> sluice.v1.ListTopicsResponse
-	7,  // 18: sluice.v1.TopicService.GetTopic:output_type -> sluice.v1.GetTopicResponse
-	9,  // 19: sluice.v1.TopicService.DeleteTopic:output_type -> sluice.v1.DeleteTopicResponse
-	11, // 20: sluice.v1.TopicService.AddPartitions:output_type -> sluice.v1.AddPartitionsResponse
-	14, // 21: sluice.v1.TopicService.TrimTopic:output_type -> sluice.v1.TrimTopicResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	19, // 2: sluice.v1.Topic.create_time:type_name -> google.protobuf.Timestamp
+	18, // 3: sluice.v1.CreateTopicRequest.configs:type_name -> sluice.v1.CreateTopicRequest.ConfigsEntry
+	3,  // 4: sluice.v1.CreateTopicRequest.assignments:type_name -> sluice.v1.ReplicaAssignment
+	0,  // 5: sluice.v1.CreateTopicResponse.topic:type_name -> sluice.v1.Topic
+	0,  // 6: sluice.v1.ListTopicsResponse.topics:type_name -> sluice.v1.Topic
+	0,  // 7: sluice.v1.GetTopicResponse.topic:type_name -> sluice.v1.Topic
+	0,  // 8: sluice.v1.AddPartitionsResponse.topic:type_name -> sluice.v1.Topic
+	14, // 9: sluice.v1.TrimTopicRequest.offsets:type_name -> sluice.v1.TrimOffset
+	16, // 10: sluice.v1.TrimTopicResponse.results:type_name -> sluice.v1.TrimResult
+	2,  // 11: sluice.v1.TopicService.CreateTopic:input_type -> sluice.v1.CreateTopicRequest
+	5,  // 12: sluice.v1.TopicService.ListTopics:input_type -> sluice.v1.ListTopicsRequest
+	7,  // 13: sluice.v1.TopicService.GetTopic:input_type -> sluice.v1.GetTopicRequest
+	9,  // 14: sluice.v1.TopicService.DeleteTopic:input_type -> sluice.v1.DeleteTopicRequest
+	11, // 15: sluice.v1.TopicService.AddPartitions:input_type -> sluice.v1.AddPartitionsRequest
+	13, // 16: sluice.v1.TopicService.TrimTopic:input_type -> sluice.v1.TrimTopicRequest
+	4,  // 17: sluice.v1.TopicService.CreateTopic:output_type -> sluice.v1.CreateTopicResponse
+	6,  // 18: sluice.v1.TopicService.ListTopics:output_type -> sluice.v1.ListTopicsResponse
+	8,  // 19: sluice.v1.TopicService.GetTopic:output_type -> sluice.v1.GetTopicResponse
+	10, // 20: sluice.v1.TopicService.DeleteTopic:output_type -> sluice.v1.DeleteTopicResponse
+	12, // 21: sluice.v1.TopicService.AddPartitions:output_type -> sluice.v1.AddPartitionsResponse
+	15, // 22: sluice.v1.TopicService.TrimTopic:output_type -> sluice.v1.TrimTopicResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_topic_proto_init() }
@@ -1119,14 +1182,14 @@ func file_sluice_v1_topic_proto_init() {
 	}
 	file_sluice_v1_options_proto_init()
 	file_sluice_v1_topic_proto_msgTypes[1].OneofWrappers = []any{}
-	file_sluice_v1_topic_proto_msgTypes[13].OneofWrappers = []any{}
+	file_sluice_v1_topic_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_topic_proto_rawDesc), len(file_sluice_v1_topic_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// objects cuts a stream of JSON objects, with any white space between them,
+// into one text after another. It finds where each ends and checks no more.
+type objects struct {
+	from  io.Reader
+	most  int                     // bytes of one
+	hold  func(bytes int64) error // counts the bytes that buf grows by
+	buf   []byte
+	start int // of what has not been returned
+	end   int // of what has been read into buf
+	err   error
+}
+
+var (
+	errObjectTooLarge = errors.New("the record is too large")
+	errObjectCut      = errors.New("the stream ends within a record")
+)
+
+// objectReadBytes is how much is read at least at once.
+const objectReadBytes = 16 << 10
+
+func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects {
+	return &objects{from: from, most: most, hold: hold}
+}
+
+// release gives back what it holds. It must not be used after that.
+func (o *objects) release() {
+	_ = o.hold(-int64(len(o.buf)))
+	o.buf = nil
+}
+
+// next returns the text of the next object, valid until the next call, or
+// io.EOF after the last one.
+func (o *objects) next() ([]byte, error) {
+	at, depth, within := o.start, 0, false
+	for {
+		for ; at < o.end; at++ {
+			c := o.buf[at]
+			if depth == 0 {
+				switch c {
+				case ' ', '\t', '\r', '\n':
+					o.start = at + 1
+					continue
+				case '{':
+				default:
+					return nil, fmt.Errorf("%q where an object is expected", rune(c))
+				}
+			}
+			switch {
+			case within && c == '\\':
+				at++ // the character after it, which may not have come yet
+			case c == '"':
+				within = !within
+			case within:
+			case c == '{' || c == '[':
+				depth++
+			case c == '}' || c == ']':
+				if depth--; depth == 0 {
+					text := o.buf[o.start : at+1]
+					o.start = at + 1
+					return text, nil
+				}
+			}
+		}
+		if o.end-o.start > o.most {
+			return nil, errObjectTooLarge
+		}
+		shift := o.start
+		if err := o.fill(); err != nil {
+			if errors.Is(err, io.EOF) && depth > 0 {
+				err = errObjectCut
+			}
+			return nil, err
+		}
+		at -= shift
+	}
+}
+
+// fill reads more, and moves what there is to the beginning.
+func (o *objects) fill() error {
+	if o.err != nil {
+		return o.err
+	}
+	kept := copy(o.buf, o.buf[o.start:o.end])
+	o.start, o.end = 0, kept
+	if len(o.buf)-kept < objectReadBytes {
+		size := max(2*len(o.buf), kept+objectReadBytes)
+		if err := o.hold(int64(size - len(o.buf))); err != nil {
+			return err
+		}
+		o.buf = append(bytes.Clone(o.buf[:kept]), make([]byte, size-kept)...)
+	}
+	n, err := o.from.Read(o.buf[o.end:])
+	o.end += n
+	o.err = err
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// latin1 reads ISO-8859-1 as UTF-8.
+type latin1 struct {
+	from io.Reader
+	in   [4 << 10]byte
+	out  []byte
+	err  error
+}
+
+// Read implements io.Reader.
+func (l *latin1) Read(p []byte) (int, error) {
+	for len(l.out) == 0 {
+		if l.err != nil {
+			return 0, l.err
+		}
+		n, err := l.from.Read(l.in[:])
+		l.err = err
+		l.out = l.out[:0]
+		for _, c := range l.in[:n] {
+			l.out = append(l.out, string(rune(c))...)
+		}
+	}
+	n := copy(p, l.out)
+	l.out = l.out[n:]
+	return n, nil
+}
