@@ -94,6 +94,17 @@ groups: build ## The same GROUPS_ROUNDS times (default 200, some ten minutes).
 	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=$(GROUPS_ROUNDS) go test -count=1 -timeout 120m -v \
 		-run Processes ./tests/groups
 
+CHAOS_MINUTES ?= 10
+CHAOS_REPLICATION ?= 1
+.PHONY: chaos
+chaos: ## Break a cluster of processes under load for CHAOS_MINUTES (default 10).
+	cd tests/chaos && CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_REPLICATION=$(CHAOS_REPLICATION) \
+		go test -count=1 -v -timeout 24h .
+
+.PHONY: cluster
+cluster: build ## Run three nodes of one cluster on this machine, in ./sluice-cluster, until Ctrl-C.
+	bash tools/cluster.sh $(BIN) sluice-cluster
+
 ROUNDS ?= 5
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.

@@ -112,16 +112,17 @@ func (s *Server) forwardUnary(
 	if !ok {
 		return next(ctx, request)
 	}
-	var reply proto.Message
+	var reply any // a handler's own may be encoded already
 	find := s.finder(info.FullMethod, request)
 	err := s.routed(ctx, repeatable[info.FullMethod], find, func(to route) error {
 		if to.node == s.cluster.NodeID() {
 			answer, err := next(ctx, request)
-			reply, _ = answer.(proto.Message)
+			reply = answer
 			return err
 		}
-		reply = types.newReply()
-		return s.send(ctx, to, info.FullMethod, sent, reply)
+		made := types.newReply()
+		reply = made
+		return s.send(ctx, to, info.FullMethod, sent, made)
 	})
 	if err != nil {
 		return nil, err

@@ -298,7 +298,7 @@ func (p *production) answer(ctx context.Context) (*sluicev1.ProduceResponse, err
 			continue
 		}
 		wrote = true
-		if part.appended.Duplicate {
+		if part.appended.Duplicate && part.log != nil {
 			p.recall(ctx, part)
 		}
 	}

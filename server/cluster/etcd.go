@@ -60,11 +60,14 @@ const (
 	defragMegabytes  = 256
 	txnOpCountMax    = 128 // etcd's default; an external one may have it too
 	corruptionGates  = "InitialCorruptCheck=true,CompactHashCheck=true"
+	// Members that start together would wait seconds for each other's answers,
+	// which none gives before it has started; they compare at each compaction.
+	peerCorruptionGates = "InitialCorruptCheck=false,CompactHashCheck=true"
 )
 
 // embeddedConfig is a single member without any listener: the node reaches it
 // through memory, and nothing else does.
-func embeddedConfig(dir string, log *zap.Logger) (*embed.Config, error) {
+func embeddedConfig(dir, gates string, log *zap.Logger) (*embed.Config, error) {
 	c := embed.NewConfig()
 	c.Dir = dir
 	c.Name = embeddedName
@@ -89,7 +92,7 @@ func embeddedConfig(dir string, log *zap.Logger) (*embed.Config, error) {
 	if !ok {
 		return nil, errors.New("etcd's feature gates cannot be set")
 	}
-	return c, gate.Set(corruptionGates)
+	return c, gate.Set(gates)
 }
 
 // addPeers makes the member one of several: it listens for the others, and
@@ -135,7 +138,11 @@ func (b *backend) start(ctx context.Context, dir string) error {
 	if err := checkDatabase(filepath.Join(dir, "member", "snap", "db")); err != nil {
 		return fmt.Errorf("the etcd in %s does not start: %w", dir, err)
 	}
-	cfg, err := embeddedConfig(dir, etcdLogger(b.cfg.Logger, b.giveUp))
+	gates := corruptionGates
+	if b.cfg.clustered() {
+		gates = peerCorruptionGates
+	}
+	cfg, err := embeddedConfig(dir, gates, etcdLogger(b.cfg.Logger, b.giveUp))
 	if err == nil && b.cfg.clustered() {
 		err = b.addPeers(ctx, cfg)
 	}

@@ -25,7 +25,7 @@ func external(tb testing.TB) string {
 	tb.Cleanup(func() { assert.NoError(tb, os.RemoveAll(dir)) })
 	socket := filepath.Join(dir, "s")
 	log := etcdLogger(slog.New(slog.DiscardHandler), func(error) {})
-	cfg, err := embeddedConfig(filepath.Join(dir, "etcd"), log)
+	cfg, err := embeddedConfig(filepath.Join(dir, "etcd"), corruptionGates, log)
 	require.NoError(tb, err)
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unix", Path: socket}}
 	cfg.AdvertiseClientUrls = cfg.ListenClientUrls

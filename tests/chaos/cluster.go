@@ -1,0 +1,268 @@
+// Package chaos runs a cluster of real processes, breaks it in every way that a
+// machine and a network break, and checks what its clients were told against
+// what the log holds in the end: nothing acknowledged is lost, nothing is there
+// twice, nothing is out of order, and every operation on a partition looks as if
+// it had happened at one moment.
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+)
+
+// process is one node: a process, in a network namespace of its own where there
+// is one.
+type process struct {
+	id     int
+	dir    string
+	log    string // the file of what it says, not on its disk
+	net    *network
+	args   []string
+	binary string
+
+	grpc, etcd string // host:port
+
+	mu      sync.Mutex
+	running *exec.Cmd
+	exited  chan struct{} // closed when running has ended
+	err     error         // of running; set before exited is closed
+
+	conn *grpc.ClientConn
+}
+
+// cluster is the processes and what connects them.
+type cluster struct {
+	nodes []*process
+	net   *network
+}
+
+// newCluster prepares count nodes below a directory. They do not run yet.
+func newCluster(
+	binary, dir string, count int, net *network, set map[string]string,
+) (*cluster, error) {
+	c := &cluster{net: net}
+	var peers []string
+	for i := range count {
+		grpcAddress, etcdAddress, err := net.addresses(i)
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, fmt.Sprintf("%d=%s", i, etcdAddress))
+		c.nodes = append(c.nodes, &process{
+			id: i, dir: filepath.Join(dir, "node-"+strconv.Itoa(i)), net: net, binary: binary,
+			log:  filepath.Join(dir, "node-"+strconv.Itoa(i)+".log"),
+			grpc: grpcAddress, etcd: etcdAddress,
+		})
+	}
+	for _, p := range c.nodes {
+		if err := os.MkdirAll(p.dir, 0o755); err != nil {
+			return nil, err
+		}
+		p.args = []string{
+			"serve", "--node-id", strconv.Itoa(p.id), "--rack", "rack-" + strconv.Itoa(p.id),
+			"--data-dir", filepath.Join(p.dir, "data"), "--grpc-listen", p.grpc,
+			"--http-listen", "", "--registry-listen", "", "--etcd-peer-listen", p.etcd,
+			"--etcd-initial-cluster", strings.Join(peers, ","),
+		}
+		for name, value := range set {
+			p.args = append(p.args, "--set", name+"="+value)
+		}
+		conn, err := grpc.NewClient("passthrough:///"+p.grpc,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff: backoff.Config{
+					BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2,
+					MaxDelay: 500 * time.Millisecond,
+				}, MinConnectTimeout: time.Second,
+			}))
+		if err != nil {
+			return nil, err
+		}
+		p.conn = conn
+	}
+	return c, nil
+}
+
+// start runs the process of a node.
+func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := p.net.command(p.id, p.binary, p.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	p.running, p.exited = cmd, exited
+	go func() {
+		err := cmd.Wait()
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		close(exited)
+	}()
+	return nil
+}
+
+// signal sends a signal to the process.
+func (p *process) signal(s syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return errors.New("it does not run")
+	}
+	return p.running.Process.Signal(s)
+}
+
+// kill ends the process at once, and waits.
+func (p *process) kill() {
+	_ = p.signal(syscall.SIGKILL) // it may have ended by itself
+	p.await()
+}
+
+// stop ends the process in order, and returns how it ended.
+func (p *process) stop() error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	p.await()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+func (p *process) await() {
+	p.mu.Lock()
+	exited := p.exited
+	p.mu.Unlock()
+	if exited != nil {
+		<-exited
+	}
+}
+
+// alive reports whether the process runs.
+func (p *process) alive() bool {
+	p.mu.Lock()
+	exited := p.exited
+	p.mu.Unlock()
+	if exited == nil {
+		return false
+	}
+	select {
+	case <-exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// start runs all nodes and returns when they are one cluster.
+func (c *cluster) start(ctx context.Context) error {
+	for _, p := range c.nodes {
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	return c.whole(ctx)
+}
+
+// whole returns once every node knows all of them.
+func (c *cluster) whole(ctx context.Context) error {
+	var last error
+	for {
+		seen := 0
+		for _, p := range c.nodes {
+			call, cancel := context.WithTimeout(ctx, 2*time.Second)
+			info, err := sluicev1.NewClusterServiceClient(p.conn).GetCluster(call,
+				&sluicev1.GetClusterRequest{})
+			cancel()
+			switch {
+			case err != nil:
+				last = fmt.Errorf("node %d: %w", p.id, err)
+			case len(info.GetCluster().GetBrokers()) < len(c.nodes),
+				info.GetCluster().ControllerId == nil:
+				last = fmt.Errorf("node %d knows of %d nodes", p.id,
+					len(info.GetCluster().GetBrokers()))
+			default:
+				seen++
+			}
+		}
+		if seen == len(c.nodes) {
+			return nil
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return errors.Join(err, last)
+		}
+	}
+}
+
+// revive starts every node that does not run.
+func (c *cluster) revive() error {
+	var errs []error
+	for _, p := range c.nodes {
+		if !p.alive() {
+			errs = append(errs, p.start())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close kills what runs and closes the connections.
+func (c *cluster) close() {
+	for _, p := range c.nodes {
+		_ = p.signal(syscall.SIGCONT)
+		p.kill()
+		_ = p.conn.Close()
+	}
+}
+
+// violations returns lines of the nodes' logs that say that a rule was broken,
+// or that a handler panicked.
+func (c *cluster) violations() []string {
+	var found []string
+	for _, p := range c.nodes {
+		raw, err := os.ReadFile(p.log)
+		if err != nil {
+			continue
+		}
+		for line := range strings.SplitSeq(string(raw), "\n") {
+			if strings.Contains(line, "INVARIANT") || strings.Contains(line, "panic") {
+				found = append(found, fmt.Sprintf("node %d: %s", p.id, line))
+			}
+		}
+	}
+	return found
+}
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
