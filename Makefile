@@ -114,6 +114,11 @@ bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.
 bench-http: build ## Measure the HTTP surfaces, at the handler and over loopback.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -http
 
+.PHONY: bench-client
+bench-client: build ## Measure the Go client: batch sizes, lingers, reading, allocations.
+	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -client
+	go test ./clients/go -run '^$$' -bench 'Produce|Consume' -benchtime 2000000x -count $(ROUNDS)
+
 PEER_ROUNDS ?= 5
 .PHONY: bench-peers
 bench-peers: build ## The same work on Sluice, NATS JetStream and Redis Streams, side by side.

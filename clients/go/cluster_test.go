@@ -2,6 +2,7 @@ package sluice_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -129,6 +130,39 @@ func moveLeaders(f *fakeBroker, random *rand.Rand, stop chan struct{}) {
 			victim.kill()
 		}
 	}
+}
+
+// TestLeadersThatMoveInPeaceAreFollowed: the old leader hands calls on, so that nothing fails.
+func TestLeadersThatMoveInPeaceAreFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startCluster(t, 1, 2)
+		var moves []string
+		client := f.client(t, "node0:9092,node1:9092", sluice.WithHooks(sluice.Hooks{
+			OnLeaderChange: func(topic string, partition, broker int32) {
+				moves = append(moves, fmt.Sprint(topic, partition, " ", broker))
+			},
+		}))
+		producer, err := client.NewProducer(sluice.WithLinger(0))
+		require.NoError(t, err)
+		consumer, err := client.NewConsumer()
+		require.NoError(t, err)
+		require.NoError(t, consumer.AssignTopics(t.Context(), sluice.Beginning(), "t"))
+		send := func(value string) {
+			_, err := producer.ProduceSync(t.Context(), record(value))
+			require.NoError(t, err)
+			assert.Equal(t, []string{value}, pollFor(t, consumer, time.Second)[0])
+		}
+		send("0")
+		f.locked(func() { f.leaders[0], f.forwards = 1, true })
+		send("1")
+		assert.Empty(t, moves)
+		time.Sleep(2 * time.Minute)
+		send("2")
+		send("3")
+		assert.Equal(t, []string{"t0 1", "t0 1"}, moves, "of the consumer and the producer")
+		require.NoError(t, producer.Close())
+		require.NoError(t, consumer.Close())
+	})
 }
 
 func TestAClientFindsTheClusterByAnyNode(t *testing.T) {

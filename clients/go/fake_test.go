@@ -40,6 +40,7 @@ type fakeBroker struct {
 	nodes      []*fakeNode
 	leaders    []int32 // by partition; nil: there is one node
 	strays     int     // calls of a node that does not lead
+	forwards   bool    // which hands them on
 	register   func(*grpc.Server)
 
 	// What to do with a batch; nil writes all.
@@ -197,7 +198,7 @@ func (f *fakeBroker) addNode(t *testing.T, id int32) *fakeNode {
 func (n *fakeNode) leads(topic string, partition int32) error {
 	n.fakeBroker.mu.Lock()
 	defer n.fakeBroker.mu.Unlock()
-	if n.leaders == nil || n.leaders[partition] == n.id {
+	if n.leaders == nil || n.leaders[partition] == n.id || n.forwards {
 		return nil
 	}
 	n.strays++

@@ -63,14 +63,22 @@ func (c *Consumer) arrange(now time.Time) (at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wanted := map[*fetchLane][]*partitionState{}
+	soonest := func(t time.Time) {
+		if t.After(now) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
 	for _, s := range c.order {
 		lane, again := c.laneLocked(s, now)
+		soonest(again)
 		if lane != nil {
 			wanted[lane] = append(wanted[lane], s)
-			again = lane.retryAt
+			soonest(lane.retryAt)
 		}
-		if again.After(now) && (at.IsZero() || again.Before(at)) {
-			at = again
+		if due := c.client.meta.due(s.Topic); !due.IsZero() && !now.Before(due) {
+			c.refreshLocked(s.Topic)
+		} else {
+			soonest(due)
 		}
 	}
 	for _, lane := range c.lanes {
@@ -140,7 +148,7 @@ func (c *Consumer) refreshLocked(topic string) {
 	c.refreshing[topic] = true
 	c.tasks.Go("metadata", func(ctx context.Context) error {
 		if _, err := c.client.refresh(ctx, topic); err != nil {
-			c.client.meta.trust(topic)
+			c.client.meta.trust(topic, time.Now())
 		}
 		c.mu.Lock()
 		delete(c.refreshing, topic)

@@ -15,6 +15,9 @@ const (
 	// metadataAgeMax is how old a topic's metadata may be before it is asked for again, so that
 	// a producer comes to use new partitions (Kafka's metadata.max.age.ms).
 	metadataAgeMax = 5 * time.Minute
+	// leadersAgeMax is the same in a cluster of several brokers: one that no longer leads a
+	// partition hands calls on, so that only asking again tells of a leader that moved in peace.
+	leadersAgeMax = time.Minute
 	// metadataTopicsMax bounds the topics that a client remembers.
 	metadataTopicsMax = 10_000
 	// metadataTimeout bounds a question for metadata.
@@ -57,12 +60,12 @@ func (m *metadata) suspect(topic string) {
 	}
 }
 
-// trust takes suspect back: nothing better is known.
-func (m *metadata) trust(topic string) {
+// trust takes suspect back, and what is known for fresh: there was no answer.
+func (m *metadata) trust(topic string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.topics[topic]; known != nil {
-		known.suspect = false
+		known.suspect, known.renewAt = false, now.Add(leadersAgeMax/10)
 	}
 }
 
@@ -72,6 +75,18 @@ func (m *metadata) suspicious(topic string) bool {
 	defer m.mu.RUnlock()
 	known := m.topics[topic]
 	return known != nil && known.suspect
+}
+
+// due returns when the leaders of a topic should be asked for again: zero where that makes no
+// difference.
+func (m *metadata) due(topic string) time.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	known := m.topics[topic]
+	if known == nil || len(known.leaders) == 0 || len(m.brokers) < 2 {
+		return time.Time{}
+	}
+	return known.renewAt
 }
 
 // lookup returns the partition count of a topic. Stale is true for one caller among those that
@@ -114,6 +129,9 @@ func (m *metadata) store(topic *sluicev1.Topic, now time.Time) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(known.leaders) > 0 && len(m.brokers) > 1 {
+		known.renewAt = now.Add(leadersAgeMax)
+	}
 	if m.topics == nil || len(m.topics) >= metadataTopicsMax {
 		m.topics = map[string]*topicMetadata{}
 	}

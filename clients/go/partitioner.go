@@ -3,8 +3,6 @@ package sluice
 import (
 	"fmt"
 	"math/rand/v2"
-
-	"github.com/sluicelog/sluice/internal/batch"
 )
 
 // Partitioner returns the partition, from 0, that a record goes to, of partitionCount. It may be
@@ -14,21 +12,15 @@ type Partitioner func(record *Record, partitionCount int32) int32
 // ManualPartitioner takes the partition from the record's Partition field.
 func ManualPartitioner(record *Record, _ int32) int32 { return record.Partition }
 
-// partition returns where a record goes; sticky is true where any partition would do and the
-// producer is to choose. Errors: ErrInvalidPartition.
-func (p *Producer) partition(r *Record, count int32) (partition int32, sticky bool, err error) {
-	if p.config.partitioner == nil {
-		if r.Key == nil {
-			return 0, true, nil
-		}
-		return batch.Partition(r.Key, count), false, nil
-	}
-	partition = p.config.partitioner(r, count)
+// chosen returns the partition that the program's own partitioner gives a record. Errors:
+// ErrInvalidPartition.
+func (p *Producer) chosen(r Record, count int32) (int32, error) {
+	partition := p.config.partitioner(&r, count)
 	if partition < 0 || partition >= count {
-		return 0, false, fmt.Errorf("partition %d of topic %s, which has %d: %w",
+		return 0, fmt.Errorf("partition %d of topic %s, which has %d: %w",
 			partition, r.Topic, count, ErrInvalidPartition)
 	}
-	return partition, false, nil
+	return partition, nil
 }
 
 // stickyLocked returns the queue for a record without a key. It stays with one partition as long

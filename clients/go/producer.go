@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/run"
 )
 
@@ -118,12 +119,13 @@ func (p *Producer) ProduceSync(ctx context.Context, records ...Record) ([]Record
 func (p *Producer) produce(
 	ctx context.Context, record Record, done func(Record, error), urgent bool,
 ) error {
-	count, err := p.partitionCount(ctx, record.Topic)
+	now := time.Now()
+	count, err := p.partitionCount(ctx, record.Topic, now)
 	if err != nil {
 		return err
 	}
 	if record.Timestamp.IsZero() {
-		record.Timestamp = time.Now()
+		record.Timestamp = now
 	}
 	size := record.bytes()
 	if size > p.config.requestMax {
@@ -134,9 +136,16 @@ func (p *Producer) produce(
 		return fmt.Errorf("sluice: the record's timestamp %v is before 1970",
 			record.Timestamp)
 	}
-	partition, sticky, err := p.partition(&record, count)
-	if err != nil {
-		return err
+	sticky, partition := false, int32(0)
+	switch {
+	case p.config.partitioner != nil:
+		if partition, err = p.chosen(record, count); err != nil {
+			return err
+		}
+	case record.Key == nil:
+		sticky = true
+	default:
+		partition = batch.Partition(record.Key, count)
 	}
 	if err := p.reserve(ctx, int64(size)); err != nil {
 		return err
@@ -153,7 +162,7 @@ func (p *Producer) produce(
 	} else {
 		q = p.queueLocked(record.Topic, partition)
 	}
-	b, wake := q.add(entry{record: record, done: done}, size, time.Now())
+	b, wake := q.add(entry{record: record, done: done}, size, now)
 	if urgent && !b.urgent {
 		b.urgent, wake = true, true
 	}
@@ -169,8 +178,10 @@ func (p *Producer) produce(
 }
 
 // partitionCount asks for a topic's metadata, within the maximum blocking time.
-func (p *Producer) partitionCount(ctx context.Context, topic string) (int32, error) {
-	if known, stale := p.client.meta.lookup(topic, time.Now()); !stale {
+func (p *Producer) partitionCount(
+	ctx context.Context, topic string, now time.Time,
+) (int32, error) {
+	if known, stale := p.client.meta.lookup(topic, now); !stale {
 		return known, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.blockMax)

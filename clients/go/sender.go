@@ -164,7 +164,7 @@ func (s *sender) refresh(topic string) {
 		ctx, cancel := context.WithTimeout(ctx, s.config.requestTimeout)
 		defer cancel()
 		if _, err := s.client.refresh(ctx, topic); err != nil {
-			s.client.meta.trust(topic)
+			s.client.meta.trust(topic, time.Now())
 		}
 		s.mu.Lock()
 		delete(s.refreshing, topic)

@@ -104,7 +104,7 @@ func handle(
 		})
 	}
 	if ctx.Err() != nil || fenced(err) {
-		return nil
+		return nil //nolint:nilerr // others read it again
 	}
 	return err
 }

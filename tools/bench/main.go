@@ -10,6 +10,9 @@
 //
 // With -http it measures the HTTP surfaces: requests of a raw client, the node's
 // processor time and allocations for each, and the fan-out of a live stream.
+//
+// With -client it measures what batches cost and bring: throughput and latency of
+// the Go client at batch sizes and lingers, and how fast it reads.
 package main
 
 import (
@@ -36,13 +39,17 @@ func main() {
 	binary := flag.String("bin", "bin/sluice", "the sluice `binary`")
 	rounds := flag.Int("rounds", 5, "`number` of rounds")
 	surfaces := flag.Bool("http", false, "measure the HTTP surfaces instead")
+	client := flag.Bool("client", false, "measure the Go client's batching instead")
 	listeners := flag.Int("listeners", 1000, "`number` of listeners of the fan-out, with -http")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	var err error
-	if *surfaces {
+	switch {
+	case *surfaces:
 		err = benchHTTP(ctx, *binary, *rounds, *listeners)
-	} else {
+	case *client:
+		err = benchClient(ctx, *binary, *rounds)
+	default:
 		err = bench(ctx, *binary, *rounds)
 	}
 	stop()
