@@ -396,3 +396,106 @@ func TestConsumeEndsWithTheNode(t *testing.T) {
 	n.Server.Drain()
 	refused(t, s.end(), fault.BrokerNotAvailable)
 }
+
+// delivered reads records until there are so many, or none come for a while, and
+// returns how many there were. It answers nothing.
+func (s *stream) delivered(want int) int {
+	s.Helper()
+	got := make(chan int)
+	stop := make(chan struct{})
+	go func() {
+		n := 0
+		for n < want {
+			m, err := s.Recv()
+			if err != nil {
+				break
+			}
+			n += len(m.GetRecords().GetRecords())
+		}
+		select {
+		case got <- n:
+		case <-stop:
+		}
+	}()
+	select {
+	case n := <-got:
+		return n
+	case <-time.After(500 * time.Millisecond):
+		close(stop)
+		return 0
+	}
+}
+
+// revoking waits until members have been told to give partitions up, and returns
+// their ids.
+func (f *fixture) revoking(group string) []string {
+	f.Helper()
+	var ids []string
+	require.Eventually(f, func() bool {
+		d, err := f.groups.DescribeGroup(f.Context(), &sluicev1.DescribeGroupRequest{Group: group})
+		require.NoError(f, err)
+		for _, m := range d.GetMembers() {
+			if m.GetState() == sluicev1.MemberState_MEMBER_STATE_REVOKING {
+				ids = append(ids, m.GetMemberId())
+			}
+		}
+		return len(ids) > 0
+	}, time.Minute, time.Millisecond)
+	return ids
+}
+
+func revoked() *sluicev1.ConsumeRequest {
+	return &sluicev1.ConsumeRequest{Event: &sluicev1.ConsumeRequest_Revoked{
+		Revoked: &sluicev1.ConsumeRevoked{},
+	}}
+}
+
+// TestWhoStopsInARebalance lets a third member join a group of two, one of which
+// takes its time, and counts what the other gets meanwhile: all in a cooperative
+// group, as it has nothing to give up, and nothing in an eager one.
+func TestWhoStopsInARebalance(t *testing.T) {
+	for protocol, want := range map[sluicev1.RebalanceProtocol]int{
+		sluicev1.RebalanceProtocol_REBALANCE_PROTOCOL_COOPERATIVE: 200,
+		sluicev1.RebalanceProtocol_REBALANCE_PROTOCOL_EAGER:       0,
+	} {
+		t.Run(protocol.String(), func(t *testing.T) {
+			f := begin(t)
+			f.create("t", 4)
+			join := func() (*stream, string) {
+				j := joins("g", "t")
+				j.RebalanceProtocol = protocol
+				s := f.consume(j)
+				return s, s.next().GetJoined().GetMemberId()
+			}
+			first, _ := join()
+			first.assigned()
+			second, secondID := join()
+			require.NotNil(t, first.next().GetRevoking())
+			first.say(revoked())
+			if want == 0 {
+				first.assigned()
+			}
+			second.assigned()
+			third, _ := join()
+			// One of the two has a partition to give up; in an eager group both.
+			slow, untouched := first, second
+			if f.revoking("g")[0] == secondID {
+				slow, untouched = second, first
+			}
+			require.NotNil(t, slow.next().GetRevoking())
+			if want == 0 {
+				require.NotNil(t, untouched.next().GetRevoking())
+				untouched.say(revoked())
+			}
+			for p := range int32(4) {
+				f.produce("t", p, slices.Repeat([]string{"x"}, 100)...)
+			}
+			assert.Equal(t, want, untouched.delivered(200))
+			slow.say(revoked())
+			if want == 0 {
+				assert.NotZero(t, slow.delivered(100), "all go on once all have given up")
+			}
+			assert.NotEmpty(t, third.assigned())
+		})
+	}
+}

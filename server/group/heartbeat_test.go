@@ -454,3 +454,41 @@ func TestOffsetsOfGroupsWithMembersDoNotExpire(t *testing.T) {
 		require.ErrorIs(t, err, fault.GroupIDNotFound)
 	})
 }
+
+func TestTenThousandMembers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{}
+		w := begin(t, Config{}, m)
+		all := make([]*consumer, 10_000)
+		for i := range all {
+			all[i] = w.consume(t, fmt.Sprintf("m%05d", i), "a", "b")
+			all[i].must()
+		}
+		time.Sleep(5 * time.Second)
+		for range 3 {
+			owned := 0
+			for _, c := range all {
+				owned += c.must().owned.Count()
+			}
+			if owned == 6 {
+				break
+			}
+			time.Sleep(5 * time.Second)
+		}
+		got, err := w.Get("g")
+		require.NoError(t, err)
+		assert.Equal(t, 10_000, got.MemberCount)
+		owned := 0
+		for _, c := range all {
+			owned += c.owned.Count()
+		}
+		assert.Equal(t, 6, owned)
+		again := begin(t, Config{}, m)
+		got, err = again.Get("g")
+		require.NoError(t, err)
+		assert.Equal(t, 10_000, got.MemberCount)
+	})
+}
