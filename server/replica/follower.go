@@ -24,6 +24,12 @@ type follower struct {
 	lastEpoch storage.LeaderEpoch // of the last batch, or -1
 	hw        storage.Offset
 	leaderHW  storage.Offset // the greatest that the leader has told
+
+	// matched is up to where the log is known to be the leader's. Past it there
+	// may be what the node has appended as a leader before: it can reach the disk
+	// after the node has begun to follow. Counting that as committed because the
+	// leader has committed as much would be wrong (I3).
+	matched storage.Offset
 }
 
 // extent is what a log holds on disk.
@@ -32,8 +38,10 @@ type extent struct {
 	lastEpoch  storage.LeaderEpoch
 }
 
-// moved says that the log has changed, and makes the next position.
-func (f *follower) moved(log extent) {
+// moved says that the log has changed, and makes the next position. The log is
+// now the leader's up to an offset, 0 if nothing was appended.
+func (f *follower) moved(log extent, matched storage.Offset) {
+	f.matched = min(max(f.matched, matched), log.end)
 	f.start, f.end, f.lastEpoch = log.start, log.end, log.lastEpoch
 	f.sequence++ // answers to what was asked before are late
 	f.busy = false
@@ -41,9 +49,9 @@ func (f *follower) moved(log extent) {
 }
 
 // follow raises the high watermark to the leader's, as far as the log is on disk
-// (F4).
+// and the leader's (F4).
 func (f *follower) follow() {
-	f.hw = max(f.hw, min(f.leaderHW, f.end))
+	f.hw = max(f.hw, min(f.leaderHW, f.matched))
 }
 
 // position returns where the follower is (L2, F1). Its log is on disk up to the
@@ -110,6 +118,7 @@ func (f *follower) receive(r reply, own history) step {
 // take handles a good answer: batches to append (F3), or a high watermark.
 func (f *follower) take(r reply) step {
 	f.leaderHW = max(f.leaderHW, r.hw)
+	f.matched = max(f.matched, f.end) // the leader took the position
 	f.follow()
 	if len(r.batches) == 0 {
 		return step{}

@@ -28,7 +28,7 @@ func (p *Partition) follow(a Assignment) {
 		leader: a.State.Leader, epoch: storage.LeaderEpoch(a.State.LeaderEpoch),
 		unclean: a.State.Unclean, hw: p.HighWatermark(), sequence: p.sequence,
 	}
-	f.moved(p.extent())
+	f.moved(p.extent(), 0)
 	p.follower, p.source = f, source
 	p.mu.Unlock()
 	source.add(p)
@@ -104,32 +104,50 @@ func (p *Partition) show(f *follower) {
 
 // replicate appends a leader's batches, and asks on once they are on disk (F3).
 func (p *Partition) replicate(f *follower, r reply) {
+	c := &copying{p: p, f: f, r: r}
+	c.waiting.Store(1)
 	gaps := p.log.Config().CleanupPolicy != storage.CleanupDelete
-	var failed atomic.Pointer[error]
-	var waiting atomic.Int32
-	waiting.Store(1)
-	done := func(_ storage.Appended, err error) {
-		if err != nil {
-			failed.CompareAndSwap(nil, &err)
-		}
-		if waiting.Add(-1) > 0 {
-			return
-		}
-		if err := failed.Load(); err != nil {
-			p.moved(f, r, *err)
-			return
-		}
-		p.moved(f, r, nil)
-	}
 	for _, b := range r.batches {
-		waiting.Add(1)
+		c.waiting.Add(1)
 		request := storage.ReplicaAppend{Batch: b, Gap: gaps}
-		if err := p.log.AppendReplica(request, done); err != nil {
-			done(storage.Appended{}, err)
+		if err := p.log.AppendReplica(request, c.appended); err != nil {
+			c.appended(storage.Appended{}, err)
 			break
 		}
 	}
-	done(storage.Appended{}, nil)
+	c.settle()
+}
+
+// copying is batches of a leader on their way to the disk.
+type copying struct {
+	p       *Partition
+	f       *follower
+	r       reply
+	waiting atomic.Int32
+	matched atomic.Int64 // the end of what was appended
+	failed  atomic.Pointer[error]
+}
+
+// appended takes the outcome of one batch. Outcomes come one after the other.
+func (c *copying) appended(a storage.Appended, err error) {
+	if err == nil {
+		c.matched.Store(max(c.matched.Load(), int64(a.LastOffset)+1))
+	} else {
+		c.failed.CompareAndSwap(nil, &err)
+	}
+	c.settle()
+}
+
+// settle moves the follower once nothing is waited for.
+func (c *copying) settle() {
+	if c.waiting.Add(-1) > 0 {
+		return
+	}
+	var err error
+	if failed := c.failed.Load(); failed != nil {
+		err = *failed
+	}
+	c.p.moved(c.f, c.r, storage.Offset(c.matched.Load()), err)
 }
 
 // cut removes records as a step says.
@@ -156,7 +174,7 @@ func (p *Partition) cut(ctx context.Context, f *follower, s step, r reply) {
 		if ctx.Err() == nil {
 			log.Error("a log could not be cut; trying again", "at", int64(s.to), "error", err)
 		}
-		p.moved(f, r, err)
+		p.moved(f, r, 0, err)
 		return
 	}
 	log.Info("cut a log to follow its leader", "from", int64(was), "to", int64(end))
@@ -164,17 +182,18 @@ func (p *Partition) cut(ctx context.Context, f *follower, s step, r reply) {
 		p.replicate(f, r)
 		return
 	}
-	p.moved(f, r, nil)
+	p.moved(f, r, 0, nil)
 }
 
-// moved takes note of a log that was changed, or not, and asks on.
-func (p *Partition) moved(f *follower, r reply, err error) {
+// moved takes note of a log that was changed, or not, and asks on. Matched is the
+// end of the records that were appended, or 0.
+func (p *Partition) moved(f *follower, r reply, matched storage.Offset, err error) {
 	p.mu.Lock()
 	source := p.source
 	current := p.follower == f
 	troubled := false
 	if current {
-		f.moved(p.extent())
+		f.moved(p.extent(), matched)
 		p.show(f)
 		troubled, p.troubled = p.troubled, err != nil
 	}

@@ -449,14 +449,13 @@ func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {
 	// the log: a position that counts records as durable must stay true.
 	p.cutting.Lock()
 	p.cutting.Unlock() //nolint:staticcheck // a barrier
-	switch {
-	case halted:
-	case leads:
+	if leads && !halted {
 		return p.lead(ctx, a)
-	default:
+	}
+	if !halted {
 		p.follow(a)
 	}
-	return nil
+	return nil //nolint:nilerr // stopped is an earlier failure, which has been told
 }
 
 // lead begins a leader epoch (L1).
