@@ -193,7 +193,7 @@ func inspectDir(
 		return fmt.Errorf("%s is no data directory: it has no %s", dir, metaName)
 	}
 	cfg := DefaultConfig()
-	cfg.ClusterID, cfg.NodeID = m.ClusterID, m.NodeID
+	cfg.Dir, cfg.ClusterID, cfg.NodeID = dir, m.ClusterID, m.NodeID
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	if err := m.check(cfg); err != nil {
 		return err
@@ -241,11 +241,19 @@ func stage(from, to string) error {
 		case name == ballastName || name == lockName || e.Name() == "LOCK":
 			return nil
 		case ext == ".sst", ext == ".vlog" && path != newest:
-			return os.Symlink(path, target)
+			// A value log file of a header and nothing else is cut to nothing when
+			// the database opens, through a link too.
+			if info, err := e.Info(); err == nil && info.Size() > smallFileBytes {
+				return os.Symlink(path, target)
+			}
 		}
 		return copyFile(path, target)
 	})
 }
+
+// smallFileBytes is the size up to which a file is copied without looking at what
+// it is.
+const smallFileBytes = 4 << 10
 
 func copyFile(from, to string) error {
 	in, err := os.Open(from)

@@ -97,11 +97,12 @@ func (m meta) check(cfg Config) error {
 		return fmt.Errorf("data directory %s has format %d, and this program knows 1 to %d: "+
 			"use the version of sluice that wrote it", cfg.Dir, m.Format, formatVersion)
 	case m.NodeID != cfg.NodeID:
-		return fmt.Errorf("data directory %s belongs to node %d, not to node %d",
-			cfg.Dir, m.NodeID, cfg.NodeID)
+		return fmt.Errorf("data directory %s belongs to node %d, not to node %d: start that "+
+			"node on it, or this one on a directory of its own", cfg.Dir, m.NodeID, cfg.NodeID)
 	case cfg.ClusterID != "" && m.ClusterID != "" && m.ClusterID != cfg.ClusterID:
-		return fmt.Errorf("data directory %s belongs to cluster %s, not to cluster %s",
-			cfg.Dir, m.ClusterID, cfg.ClusterID)
+		return fmt.Errorf("data directory %s belongs to cluster %s, not to cluster %s: the "+
+			"records of one cluster mean nothing to another; move the directory away to begin "+
+			"anew", cfg.Dir, m.ClusterID, cfg.ClusterID)
 	}
 	return nil
 }

@@ -30,15 +30,19 @@ func newStorageCheckCommand(output *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check DIR",
 		Short: "Read everything in a data directory and report damage",
-		Long: "Reads the files and all records of a data directory, and reports what a start\n" +
-			"would find: the verdict, each file, and each partition with its offsets. It\n" +
-			"changes nothing; what a start would change is copied to TMPDIR first. Exits\n" +
-			"with 1 if anything is damaged or missing.",
-		Example: "  sluice storage check /var/lib/sluice/log\n" +
-			"  sluice storage check data/log --output json | jq .verdict",
+		Long: "Reads the files and all records of a data directory (the --data-dir of a node, or\n" +
+			"the log in it), and reports what a start would find: the verdict, each file, and\n" +
+			"each partition with its offsets. It changes nothing; what a start would change is\n" +
+			"copied to TMPDIR first. Exits with 1 if anything is damaged or missing.",
+		Example: "  sluice storage check /var/lib/sluice\n" +
+			"  sluice storage check sluice-data --output json | jq .verdict",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			report, err := storage.Check(c.Context(), args[0])
+			dir, err := storageDir(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := storage.Check(c.Context(), dir)
 			if err != nil {
 				return err
 			}
@@ -50,7 +54,7 @@ func newStorageCheckCommand(output *string) *cobra.Command {
 				return err
 			}
 			if report.Damaged() {
-				return fmt.Errorf("%s is damaged", args[0])
+				return fmt.Errorf("%s is damaged; docs/guide/storage.md says what to do", dir)
 			}
 			return nil
 		},
@@ -64,10 +68,15 @@ func writeCheck(w io.Writer, r *storage.CheckReport) error {
 	facts.row("cluster", r.ClusterID)
 	facts.row("node", r.NodeID)
 	facts.row("format", r.Format)
-	facts.row("verdict", string(r.Verdict))
+	verdict := string(r.Verdict)
+	if verdict == "" {
+		verdict = "none"
+	}
+	facts.row("verdict", verdict+": "+verdictText(r))
 	facts.row("last commit", r.Commit)
 	if r.FailedStarts > 0 {
-		facts.row("failed starts", r.FailedStarts)
+		facts.row("failed starts", fmt.Sprintf("%d in a row; at 3 the node stays down until "+
+			"'sluice storage retry'", r.FailedStarts))
 	}
 	for _, reason := range r.Reasons {
 		facts.row("damage", reason)
@@ -114,8 +123,8 @@ func newStorageDumpCommand(output *string) *cobra.Command {
 		Long: "Shows the headers of the stored batches, and with --records the sizes and times\n" +
 			"of their records. Where the log does not read on, it says so and goes on behind\n" +
 			"it. With --output json each batch is one line.",
-		Example: "  sluice storage dump data/log --limit 5\n" +
-			"  sluice storage dump data/log --topic-id 0f8fad5b-d9cb-469f-a165-70867728950e " +
+		Example: "  sluice storage dump sluice-data --limit 5\n" +
+			"  sluice storage dump sluice-data --topic-id 0f8fad5b-d9cb-469f-a165-70867728950e " +
 			"--partition 0 --from 1000",
 		Args: cobra.ExactArgs(1),
 	}
@@ -140,7 +149,11 @@ func newStorageDumpCommand(output *string) *cobra.Command {
 			}
 			request.Partitions = []storage.PartitionID{{Topic: id, Partition: partition}}
 		}
-		return dump(c.Context(), c.OutOrStdout(), args[0], request, *output == "json")
+		dir, err := storageDir(args[0])
+		if err != nil {
+			return err
+		}
+		return dump(c.Context(), c.OutOrStdout(), dir, request, *output == "json")
 	}
 	return c
 }
@@ -190,10 +203,14 @@ func newStorageRetryCommand(output *string) *cobra.Command {
 		Short: "Let a node start again that stays down after failed starts",
 		Long: "After three starts that did not come to their end a node stays down and says\n" +
 			"why. When the cause is gone, this lets the next start try again.",
-		Example: "  sluice storage retry /var/lib/sluice/log",
+		Example: "  sluice storage retry /var/lib/sluice",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			failed, reason, err := storage.ClearAttempts(args[0])
+			dir, err := storageDir(args[0])
+			if err != nil {
+				return err
+			}
+			failed, reason, err := storage.ClearAttempts(dir)
 			if err != nil {
 				return err
 			}
@@ -203,7 +220,7 @@ func newStorageRetryCommand(output *string) *cobra.Command {
 				})
 			}
 			if failed == 0 {
-				_, err = fmt.Fprintf(c.OutOrStdout(), "no start in %s failed\n", args[0])
+				_, err = fmt.Fprintf(c.OutOrStdout(), "no start in %s failed\n", dir)
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "forgot %s, the last one because: %s\n",

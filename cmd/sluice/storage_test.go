@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -79,6 +80,61 @@ func TestStorageCommandsRefuseWrongUse(t *testing.T) {
 		var usage *usageError
 		require.ErrorAs(t, err, &usage, args)
 	}
-	_, err := storageRun(t, "check", t.TempDir())
-	require.ErrorContains(t, err, "is no data directory")
+}
+
+// Every state that a directory may be in is said with what it means, or what to do.
+func TestStorageCommandsNameTheStateOfADirectory(t *testing.T) {
+	data := t.TempDir()
+	cfg := storage.DefaultConfig()
+	cfg.Dir, cfg.BallastBytes, cfg.NodeID = filepath.Join(data, "log"), 0, 3
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	s, err := storage.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	out, err := storageRun(t, "check", data) // what --data-dir names
+	require.NoError(t, err, out)
+	require.Regexp(t, `verdict +NEW: a new log`, out)
+	s, err = storage.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.Settle())
+	require.NoError(t, s.Close())
+	out, err = storageRun(t, "check", data)
+	require.NoError(t, err)
+	require.Regexp(t, `verdict +CLEAN: the last run stopped in order`, out)
+	require.NoError(t, os.Remove(filepath.Join(cfg.Dir, "clean")))
+	out, err = storageRun(t, "check", data)
+	require.NoError(t, err, out)
+	require.Regexp(t, `verdict +RECOVERED: the last run was cut off`, out)
+
+	file := filepath.Join(data, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	other := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(other, "x"), nil, 0o600))
+	for dir, want := range map[string]string{
+		filepath.Join(data, "none"): "does not exist: name the --data-dir of a node",
+		t.TempDir():                 "is empty: a node that starts on it begins a new log",
+		other:                       "holds no log",
+		file:                        "cannot be read",
+	} {
+		for _, command := range []string{"check", "dump", "retry"} {
+			_, err := storageRun(t, command, dir)
+			require.ErrorContains(t, err, want, command)
+			require.ErrorContains(t, err, dir)
+		}
+	}
+
+	meta := filepath.Join(cfg.Dir, "meta.json")
+	text, err := os.ReadFile(meta)
+	require.NoError(t, err)
+	newer := bytes.Replace(text, []byte(`"format_version": 1`), []byte(`"format_version": 9`), 1)
+	require.NoError(t, os.WriteFile(meta, newer, 0o600))
+	for _, command := range []string{"check", "dump"} {
+		_, err := storageRun(t, command, data)
+		require.ErrorContains(t, err, cfg.Dir+" has format 9, and this program knows 1 to 1: "+
+			"use the version of sluice that wrote it")
+	}
+	require.NoError(t, os.WriteFile(meta, text, 0o600))
+	cfg.NodeID = 4
+	_, err = storage.Open(t.Context(), cfg)
+	require.ErrorContains(t, err, "belongs to node 3, not to node 4: start that node on it")
 }
