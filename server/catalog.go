@@ -88,6 +88,10 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 	if err := s.store.ConfigureCleaner(cleanerConfig(snapshot.BrokerSettings())); err != nil {
 		errs = append(errs, fmt.Errorf("setting up compaction: %w", err))
 	}
+	jump := snapshot.BrokerSettings().RetentionClockJumpMax
+	if err := s.store.ConfigureRetention(jump); err != nil {
+		errs = append(errs, fmt.Errorf("setting up retention: %w", err))
+	}
 	s.lead(old, next)
 	if old.loses(next) {
 		// Before the deletion is seen, so that a topic made again under the same

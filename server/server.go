@@ -106,6 +106,10 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		s.requests.Held)
 	s.metrics.gauge("sluice_response_bytes_held",
 		"Bytes of records in answers that callers have not taken yet.", s.answers.Held)
+	s.metrics.gauge("sluice_retention_clock_jump_seconds",
+		"How far the wall clock is ahead, where it is further than allowed and nothing is "+
+			"removed by time.",
+		func() int64 { return int64(store.ClockJump() / time.Second) })
 	s.metrics.gauge("sluice_partitions", "Partitions that the node keeps.",
 		func() int64 { return int64(len(store.Partitions())) })
 	return s, nil

@@ -78,7 +78,7 @@ func (s *Store) CheckCompaction(ctx context.Context) (Compaction, error) {
 // take returns the dirtiest partition that is due and not taken or spared, and
 // marks it as taken; nil if there is none.
 func (c *cleaner) take(s *Store, spared map[*Partition]bool) *Partition {
-	now := s.clock.steady(s.now(), time.Now(), s.cfg.ClockJumpMax)
+	now := s.clock.steady(s.now(), time.Now(), s.clockJumpMax())
 	partitions := s.all()
 	c.mu.Lock()
 	defer c.mu.Unlock()

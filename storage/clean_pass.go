@@ -68,7 +68,7 @@ func (c *Compaction) add(o Compaction) {
 func (s *Store) cleanPartition(ctx context.Context, p *Partition, tableBytes int64) (
 	Compaction, error,
 ) {
-	now := s.clock.steady(s.now(), time.Now(), s.cfg.ClockJumpMax)
+	now := s.clock.steady(s.now(), time.Now(), s.clockJumpMax())
 	cuts := p.cuts.Load()
 	state, cfg := p.state.Load(), p.config.Load()
 	from, to := max(state.start, state.dirtyFrom), p.cleanable(state, cfg, now)

@@ -61,7 +61,7 @@ type Config struct {
 	RetentionInterval time.Duration
 	// ClockJumpMax is how much further than the time that passed the wall
 	// clock may go between two retention passes. Past it nothing is removed
-	// by time until TrustClock or until the clock has run evenly for as long
+	// by time until ConfigureRetention allows more or the clock has run evenly as long
 	// again. Default 24 h, from 1 min.
 	ClockJumpMax time.Duration
 	// CheckpointInterval is the least time between two checkpoint files, the

@@ -136,6 +136,8 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	s.full.Store(-1)
 	s.sweeper.init()
 	s.cleaner.init(&cfg)
+	s.clock.jumpMax.Store(int64(cfg.ClockJumpMax))
+	s.clock.changed = make(chan struct{}, 1)
 	found, err := s.identify()
 	if err != nil {
 		return nil, err

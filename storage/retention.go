@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -27,15 +28,17 @@ type Retention struct {
 // Time is judged by the newest timestamp of a segment against the wall clock. A
 // clock that jumped would remove everything at once, so a pass that finds it
 // further ahead than Config.ClockJumpMax allows removes nothing by time and
-// says so; see TrustClock.
+// says so, until the clock has run evenly for as long as that, or the allowance is
+// raised above the jump (ConfigureRetention).
 func (s *Store) CheckRetention(ctx context.Context) (Retention, error) {
 	var r Retention
 	now := s.now()
-	save, refused := s.clock.judge(now, time.Now(), s.cfg.ClockJumpMax)
+	save, refused := s.clock.judge(now, time.Now(), s.clockJumpMax())
 	if refused != "" {
 		r.Refused = refused
-		s.log.Warn("the clock jumped; retention by time waits until it is trusted again",
-			"seen", refused)
+		s.log.Warn("the clock jumped: nothing is removed by time until it has run evenly for "+
+			"the time allowed, or log.retention.clock.jump.max.ms is above the jump",
+			"seen", refused, "allowed", s.clockJumpMax())
 		now = noClock
 	}
 	if save {
@@ -61,9 +64,36 @@ func (s *Store) CheckRetention(ctx context.Context) (Retention, error) {
 	return r, nil
 }
 
-// TrustClock makes retention take the wall clock as it is, after a jump that
-// was right: a node that was off for long, or a clock that was set.
-func (s *Store) TrustClock() { s.clock.trust() }
+// ConfigureRetention changes Config.ClockJumpMax, at once and until the store
+// closes. A jump that was right, of a node that was off for long or a clock that was
+// set, is accepted by an allowance above it; the next pass follows at once.
+func (s *Store) ConfigureRetention(clockJumpMax time.Duration) error {
+	all := s.cfg
+	all.ClockJumpMax = clockJumpMax
+	if err := all.Validate(); err != nil {
+		return err
+	}
+	if time.Duration(s.clock.jumpMax.Swap(int64(clockJumpMax))) != clockJumpMax {
+		select {
+		case s.clock.changed <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// ClockJump returns how far the wall clock is ahead of where time has come to, if
+// that is further than it may be: nothing is removed by time then. Otherwise it is
+// 0.
+func (s *Store) ClockJump() time.Duration {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return s.clock.ahead
+}
+
+func (s *Store) clockJumpMax() time.Duration {
+	return time.Duration(s.clock.jumpMax.Load())
+}
 
 // noClock stands for a clock that is not trusted: nothing is old.
 const noClock = -1
@@ -131,6 +161,7 @@ func (s *Store) retentionLoop(ctx context.Context) error {
 		case <-s.failed:
 			return nil
 		case <-tick.C:
+		case <-s.clock.changed:
 		}
 		if _, err := s.CheckRetention(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("retention pass failed, trying again later", "error", err)
@@ -144,12 +175,15 @@ func (s *Store) retentionLoop(ctx context.Context) error {
 // jump too. A clock that jumped is trusted again once it has run evenly for as
 // long as the allowance.
 type retentionClock struct {
-	mu      sync.Mutex
-	wallMs  int64     // of the last trusted pass, 0 before the first ever
-	at      time.Time // of that pass in this process, or zero
-	jumpMs  int64     // wall clock when a jump was first seen, or 0
-	jumpAt  time.Time
-	trusted bool // by the operator, for the next pass
+	jumpMax atomic.Int64  // what is allowed
+	changed chan struct{} // has a token when that has changed
+
+	mu     sync.Mutex
+	wallMs int64     // of the last trusted pass, 0 before the first ever
+	at     time.Time // of that pass in this process, or zero
+	jumpMs int64     // wall clock when a jump was first seen, or 0
+	jumpAt time.Time
+	ahead  time.Duration // by the last pass, while it is not trusted
 }
 
 // load reads the clock of the last pass of an earlier run.
@@ -159,12 +193,6 @@ func (c *retentionClock) load(db *badger.DB) error {
 		c.wallMs = int64(binary.BigEndian.Uint64(v))
 	}
 	return err
-}
-
-func (c *retentionClock) trust() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.trusted = true
 }
 
 // judge takes the wall clock and the monotonic time of a pass. It returns
@@ -178,10 +206,11 @@ func (c *retentionClock) judge(wallMs int64, at time.Time, jump time.Duration) (
 		passed = at.Sub(c.at)
 	}
 	ahead := time.Duration(wallMs-c.wallMs)*time.Millisecond - passed
-	if c.wallMs == 0 || ahead <= jump || c.trusted || c.settled(wallMs, at, jump) {
-		c.wallMs, c.at, c.trusted, c.jumpMs = wallMs, at, false, 0
+	if c.wallMs == 0 || ahead <= jump || c.settled(wallMs, at, jump) {
+		c.wallMs, c.at, c.ahead, c.jumpMs = wallMs, at, 0, 0
 		return true, ""
 	}
+	c.ahead = ahead
 	if c.jumpMs == 0 {
 		c.jumpMs, c.jumpAt = wallMs, at
 	}
@@ -199,7 +228,7 @@ func (c *retentionClock) steady(wallMs int64, at time.Time, jump time.Duration) 
 		passed = at.Sub(c.at)
 	}
 	even := c.wallMs + passed.Milliseconds()
-	if c.wallMs == 0 || c.trusted || time.Duration(wallMs-even)*time.Millisecond <= jump {
+	if c.wallMs == 0 || time.Duration(wallMs-even)*time.Millisecond <= jump {
 		return wallMs
 	}
 	return even

@@ -92,7 +92,7 @@ func TestRetentionWaitsForTheSettingsAfterARestart(t *testing.T) {
 	s = reopen(t, s)
 	p := partitionOf(t, s, 0)
 	p.store.cfg.Clock = func() time.Time { return time.Now().AddDate(1, 0, 0) }
-	s.TrustClock()
+	require.NoError(t, s.ConfigureRetention(100*365*24*time.Hour))
 	check(t, s)
 	require.EqualValues(t, 0, p.Start(), "the default would have removed all")
 	settings := DefaultPartitionConfig()
@@ -122,10 +122,17 @@ func TestAClockThatJumpsRemovesNothing(t *testing.T) {
 	require.NotEmpty(t, check(t, s).Refused)
 	require.EqualValues(t, 5, p.Start())
 
-	s.TrustClock()
+	require.Greater(t, s.ClockJump(), 364*24*time.Hour)
+	require.Error(t, s.ConfigureRetention(time.Second), "less than the range")
+	require.NoError(t, s.ConfigureRetention(100*24*time.Hour))
+	require.NotEmpty(t, check(t, s).Refused, "still above what is allowed")
+	require.EqualValues(t, 5, p.Start())
+	require.NoError(t, s.ConfigureRetention(400*24*time.Hour))
 	require.Empty(t, check(t, s).Refused)
 	require.EqualValues(t, 10, p.Start())
-	require.Empty(t, check(t, s).Refused)
+	require.NoError(t, s.ConfigureRetention(24*time.Hour))
+	require.Empty(t, check(t, s).Refused, "the clock is trusted from there on")
+	require.Zero(t, s.ClockJump())
 }
 
 func TestTheClockIsJudgedAgainstTime(t *testing.T) {

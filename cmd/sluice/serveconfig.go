@@ -129,6 +129,7 @@ func (c *serveConfig) storageConfig(meta *cluster.Cluster, log *slog.Logger) sto
 	cfg.ClusterID, cfg.NodeID = meta.ID(), c.nodeID
 	settings := meta.BrokerSettings()
 	cfg.RetentionInterval = settings.RetentionCheckInterval
+	cfg.ClockJumpMax = settings.RetentionClockJumpMax
 	cfg.ProducerIDExpiration = settings.ProducerIDExpiration
 	cfg.Logger = log.With("room", "storage")
 	return cfg

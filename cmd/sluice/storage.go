@@ -30,7 +30,7 @@ func newStorageCheckCommand(output *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check DIR",
 		Short: "Read everything in a data directory and report damage",
-		Long: "Reads the files and all records of a data directory (the --data-dir of a node, or\n" +
+		Long: "Reads the files and all records of a data directory (the --data-dir of a node or\n" +
 			"the log in it), and reports what a start would find: the verdict, each file, and\n" +
 			"each partition with its offsets. It changes nothing; what a start would change is\n" +
 			"copied to TMPDIR first. Exits with 1 if anything is damaged or missing.",

@@ -53,6 +53,12 @@ var brokerLogs = []Setting{
 		Name: "log.retention.check.interval.ms", Type: Long, Default: "300000", Min: 1,
 		Max: anyLong, Unit: UnitMillis, Doc: "How often old segments are looked for.",
 	}, {
+		Name: "log.retention.clock.jump.max.ms", Type: Long, Default: "86400000", Min: 60_000,
+		Max: anyLong, Unit: UnitMillis, Dynamic: true,
+		Doc: "How much further than the time that passed the wall clock may go between two " +
+			"looks at old segments. After a larger jump nothing is removed by time until the " +
+			"clock has run evenly for as long, or this is set above the jump.",
+	}, {
 		Name: "log.retention.hours", Type: Int, Default: "168", Min: -1, Max: anyInt,
 		Unit: UnitHours,
 		Doc:  "Default of the topic setting retention.ms, in hours; -1 is no bound.",

@@ -66,6 +66,7 @@ type Broker struct {
 	CleanerBufferBytes     int64
 	CleanerThreadCount     int
 	RetentionCheckInterval time.Duration
+	RetentionClockJumpMax  time.Duration
 	ReplicaLagMax          time.Duration
 
 	GroupAssignors             []string
@@ -115,6 +116,7 @@ func brokerOf(r resolver) Broker {
 		CleanerBufferBytes:     r.number("log.cleaner.dedupe.buffer.size"),
 		CleanerThreadCount:     int(r.number("log.cleaner.threads")),
 		RetentionCheckInterval: r.duration("log.retention.check.interval.ms"),
+		RetentionClockJumpMax:  r.duration("log.retention.clock.jump.max.ms"),
 		ReplicaLagMax:          r.duration("replica.lag.time.max.ms"),
 
 		GroupAssignors:             r.list("group.consumer.assignors"),
