@@ -1,7 +1,7 @@
-// Package serde turns values into the bytes that producers and consumers of the
-// schema registry exchange, and back: Avro behind five bytes that name the
-// schema. A Registry asks a Schema Registry over HTTP, a Codec holds one schema,
-// and a Serializer and a Deserializer join the two:
+// Package serde turns values into the bytes of keys and values, and back; most of
+// it as the producers and consumers of the schema registry do: Avro behind five
+// bytes that name the schema. A Registry asks a Schema Registry over HTTP, a Codec
+// holds one schema, and a Serializer and a Deserializer join the two:
 //
 //	registry, err := serde.NewRegistry([]string{"http://127.0.0.1:8081"})
 //	s, err := serde.NewSerializer(registry, serde.WithSchema(text))
@@ -10,7 +10,8 @@
 //	d := serde.NewDeserializer(registry)
 //	err = d.Deserialize(ctx, value, &flight)
 //
-// Values are Go structs, maps and slices, or texts in Avro's JSON encoding.
+// Values are Go structs, maps and slices, or texts in Avro's JSON encoding. A Serde is one Go
+// type's way to bytes and back: String, Bytes, JSON, Protobuf, and Avro over the two above.
 // Everything here may be used by any number of goroutines at once.
 package serde
 
