@@ -27,8 +27,9 @@ const (
 	// fetchBytesMin is the least that is asked for at once.
 	fetchBytesMin = 16 << 10
 	// writtenBytesMax is how much of an answer is put together before it is sent.
-	// A larger one goes out in pieces of about that.
-	writtenBytesMax = 4 << 20
+	// A larger one goes out in pieces of about that: what a caller who does not
+	// read holds of the node must not grow with what it asked for.
+	writtenBytesMax = 256 << 10
 )
 
 // stored bounds nothing that the broker has accepted.
@@ -38,7 +39,7 @@ var stored = batch.Limits{MaxDecompressedBytes: 1 << 30, MaxHeaders: math.MaxInt
 var answers = sync.Pool{New: func() any { return new([]byte) }}
 
 // pooledAnswerMax is the largest buffer that is kept.
-const pooledAnswerMax = 2 << 20
+const pooledAnswerMax = 512 << 10
 
 // outtake reads records of one partition for one request, as the batches that
 // are stored, and writes them out as JSON with no message in between.
@@ -135,6 +136,7 @@ func (o *outtake) answer(ctx context.Context) error {
 	o.buffer = append((*pooled)[:0], `{"records":[`...)
 	o.request.Format = sluicev1.RecordFormat_RECORD_FORMAT_BATCHES
 	deadline := time.Now().Add(o.wait)
+	var last *sluicev1.FetchResponse
 	for {
 		o.request.Offset = o.next
 		asked := o.request.GetMaxBytes()
@@ -146,9 +148,14 @@ func (o *outtake) answer(ctx context.Context) error {
 			o.request.MaxWait = durationpb.New(min(o.wait, max(time.Until(deadline), 0)))
 		}
 		page, err := o.g.streams.Fetch(ctx, &o.request)
+		if err != nil && o.records > 0 && ctx.Err() == nil {
+			o.finish(last) // the caller meets the error where it reads on
+			return nil
+		}
 		if err != nil {
 			return err
 		}
+		last = page
 		before := o.next
 		full, err := o.take(page)
 		if err != nil {

@@ -337,10 +337,16 @@ func (l *listener) beat(ctx context.Context) error {
 	_, err = l.g.streams.Fetch(ctx, &sluicev1.FetchRequest{
 		Topic: l.topic, Partition: l.partitions[0], Offset: l.next[0], MaxRecords: 1, MaxBytes: 1,
 	})
-	if err != nil && errors.Is(fault.From(err), fault.OffsetOutOfRange) {
-		return nil // the next chunk tells
+	if err == nil {
+		return nil
 	}
-	return err
+	switch is := fault.From(err); {
+	case errors.Is(is, fault.OffsetOutOfRange): // the next chunk tells
+	case errors.Is(is, fault.ThrottlingQuotaExceeded): // the next heartbeat asks again
+	default:
+		return err
+	}
+	return nil
 }
 
 // end tells the caller why the stream ends.

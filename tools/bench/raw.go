@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,8 +44,7 @@ func prepare(method, path, media string, body []byte) []byte {
 	return text.Bytes()
 }
 
-// do sends a request and reads its answer, which must be 200 and of a length
-// that is announced.
+// do sends a request and reads its answer, which must be 200.
 func (c *connection) do(request []byte) error {
 	if err := c.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *connection) do(request []byte) error {
 	if !ok {
 		first = string(line)
 	}
-	length := -1
+	length, chunked := -1, false
 	for {
 		line, err := c.reader.ReadSlice('\n')
 		if err != nil {
@@ -75,21 +75,52 @@ func (c *connection) do(request []byte) error {
 				return err
 			}
 		}
+		chunked = chunked || bytes.HasPrefix(line, []byte("Transfer-Encoding: chunked"))
 	}
-	if length < 0 {
-		return fmt.Errorf("an answer without Content-Length: %s", first)
+	c.body = c.body[:0]
+	switch {
+	case chunked:
+		err = c.chunks()
+	case length < 0:
+		err = fmt.Errorf("an answer without a length: %s", first)
+	default:
+		err = c.read(length)
 	}
-	if cap(c.body) < length {
-		c.body = make([]byte, length)
-	}
-	c.body = c.body[:length]
-	if _, err := io.ReadFull(c.reader, c.body); err != nil {
+	if err != nil {
 		return err
 	}
 	if !ok {
 		return fmt.Errorf("%s: %s", strings.TrimSpace(first), c.body)
 	}
 	return nil
+}
+
+// read adds so many bytes to the body.
+func (c *connection) read(length int) error {
+	start := len(c.body)
+	c.body = slices.Grow(c.body, length)[:start+length]
+	_, err := io.ReadFull(c.reader, c.body[start:])
+	return err
+}
+
+// chunks reads a body in chunks (RFC 9112, section 7.1).
+func (c *connection) chunks() error {
+	for {
+		line, err := c.reader.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		size, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
+		if err != nil {
+			return err
+		}
+		if err := c.read(int(size)); err != nil {
+			return err
+		}
+		if _, err := c.reader.Discard(2); size == 0 || err != nil {
+			return err
+		}
+	}
 }
 
 // usage is what a node has used up since its start.
