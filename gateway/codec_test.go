@@ -60,7 +60,7 @@ func FuzzDecodeConfluent(f *testing.F) {
 	f.Add([]byte(`{"records":[{"partition":-1}],"key_schema":null}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		records, err := decodeConfluent(text, binaryFormat)
+		records, err := decodeConfluent(text, binaryFormat, &recordReader{})
 		if err == nil {
 			require.NotEmpty(t, records)
 			require.True(t, json.Valid(text))

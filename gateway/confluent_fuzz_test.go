@@ -70,7 +70,7 @@ func FuzzEmbedded(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, datum []byte) {
 		body := append(append([]byte(`{"records":[{"value":`), datum...), `}]}`...)
-		records, err := decodeConfluent(body, jsonFormat)
+		records, err := decodeConfluent(body, jsonFormat, &recordReader{})
 		if err == nil && len(records) == 1 && records[0].Value != nil {
 			var compact bytes.Buffer
 			require.NoError(t, json.Compact(&compact, datum))

@@ -32,7 +32,9 @@ var confluentRecords = recordShape{
 // confluentProduce appends records to a topic or, where the path names one, a
 // partition. A record that names a partition itself goes there.
 func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
-	request := &sluicev1.ProduceRequest{Topic: p["topic"], Acks: sluicev1.Acks_ACKS_ALL}
+	in := newIntake()
+	request := &in.request
+	request.Topic, request.Acks = p["topic"], sluicev1.Acks_ACKS_ALL
 	if _, ok := p["partition"]; ok {
 		number, err := partitionOf(p)
 		if err != nil {
@@ -51,14 +53,14 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	case format.shape == nil:
 		request.Records, ids, err = g.encodeAvro(outgoing(r), p["topic"], text)
 	default:
-		request.Records, err = decodeConfluent(text, format)
+		request.Records, err = decodeConfluent(text, format, &in.records)
 		err = confluentBodyError(err)
 	}
 	if err != nil {
 		g.fail(w, r, err)
 		return
 	}
-	answer, err := g.streams.Produce(outgoing(r), request)
+	answer, err := g.produceOnce(w, r, request, text, "")
 	if err != nil {
 		g.fail(w, r, err)
 		return
@@ -66,16 +68,21 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	if c := callOf(r); c.media != typeJSON {
 		c.media = typeConfluent
 	}
-	g.write(w, r, http.StatusOK, appendConfluentOffsets(nil, answer, ids))
+	in.answer = appendConfluentOffsets(in.answer, answer, ids)
+	g.write(w, r, http.StatusOK, in.answer)
+	in.release()
 }
 
-// decodeConfluent reads the body of a v2 produce in a format without schemas.
-func decodeConfluent(text []byte, format *embedded) ([]*sluicev1.ProduceRecord, error) {
+// decodeConfluent reads the body of a v2 produce in a format without schemas, with
+// a reader of records.
+func decodeConfluent(
+	text []byte, format *embedded, reader *recordReader,
+) ([]*sluicev1.ProduceRecord, error) {
 	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || string(trimmed) == "null" {
 		return nil, fault.Unprocessable.Because("the body is empty; records is required")
 	}
 	s := jsonscan.New(text)
-	reader := newRecordReader(s, len(text), format.shape)
+	reader.reset(s, len(text), format.shape)
 	var records []*sluicev1.ProduceRecord
 	err := confluentFields.read(s, func(field uint) (err error) {
 		if field == 0 {

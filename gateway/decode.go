@@ -143,7 +143,8 @@ func (f *fields) name(bit uint) string {
 
 var produceFields = fieldsOf("records", "record_batch/recordBatch", "partition", "acks",
 	"compression", "producer_id/producerId", "producer_epoch/producerEpoch",
-	"base_sequence/baseSequence", "expected_offset/expectedOffset", "timeout", "topic")
+	"base_sequence/baseSequence", "expected_offset/expectedOffset", "timeout", "topic",
+	"idempotency_key/idempotencyKey")
 
 // decodeProduce reads the body of POST /v1/topics/{topic}/records with a reader
 // of records. The message shares nothing with the text.
@@ -176,6 +177,10 @@ func decodeProduce(text []byte, m *sluicev1.ProduceRequest, records *recordReade
 			var topic []byte
 			topic, err = s.Text()
 			m.Topic = string(topic)
+		case 11:
+			var key []byte
+			key, err = s.Text()
+			m.IdempotencyKey = string(key)
 		}
 		return err
 	})

@@ -46,6 +46,7 @@ type broker struct {
 	groups  *coordinator
 
 	keepNothing bool          // answer a produce, and forget it
+	onProduce   func()        // called by each produce before it does anything
 	fetching    chan struct{} // holds a value once a fetch waits
 	onFetchEnd  func()        // called when a fetch that waited is cancelled
 }
@@ -147,6 +148,9 @@ func (b *broker) start(topic string, partition int32) int64 {
 func (b *broker) Produce(
 	_ context.Context, request *sluicev1.ProduceRequest,
 ) (*sluicev1.ProduceResponse, error) {
+	if hold := b.onProduce; hold != nil {
+		hold()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.keepNothing { // the gateway uses the request's memory again

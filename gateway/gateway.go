@@ -92,6 +92,7 @@ type Gateway struct {
 	clusterName atomic.Pointer[string] // once it is known
 
 	hubs        hubs
+	keys        keys
 	sockets     sync.WaitGroup
 	requests    atomic.Int64  // in progress, without live streams
 	streamCount atomic.Int64  // live streams in progress

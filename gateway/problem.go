@@ -77,7 +77,7 @@ func describe(err error) (code int, body problem, retryAfter int) {
 		}
 	}
 	if e.Retriable && (code == http.StatusTooManyRequests ||
-		code == http.StatusServiceUnavailable) {
+		code == http.StatusServiceUnavailable || code == http.StatusConflict) {
 		retryAfter = retryDelay(st)
 	}
 	return code, body, retryAfter

@@ -60,7 +60,7 @@ func (g *Gateway) produceNative(w *response, r *http.Request, p params) {
 		return
 	}
 	in.request.Topic = p["topic"]
-	answer, err := g.streams.Produce(outgoing(r), &in.request)
+	answer, err := g.produceOnce(w, r, &in.request, text, "")
 	if err != nil {
 		g.fail(w, r, err)
 		return

@@ -30,11 +30,7 @@ func (p *production) takeRecords(ctx context.Context) error {
 	}
 	options := batch.DefaultEncodeOptions()
 	options.Codec = p.codec()
-	if r := p.request; r.ProducerId != nil {
-		options.ProducerID = r.GetProducerId()
-		options.ProducerEpoch = int16(r.GetProducerEpoch())
-		options.BaseSequence = r.GetBaseSequence()
-	}
+	p.identify(&options)
 	for i := range p.parts {
 		part := &p.parts[i]
 		records := scratch.records
@@ -126,6 +122,9 @@ func (p *production) translate(s *scratch) error {
 func (p *production) group() error {
 	r := p.request
 	c := chooser{count: int32(len(p.topic.logs)), named: r.Partition, keyless: -1}
+	if p.isKeyed() { // a retry must choose as the request did
+		c.keyless = int32(keyedProducer(r.GetTopic(), r.GetIdempotencyKey()) % int64(c.count))
+	}
 	chosen := make([]int32, len(r.GetRecords()))
 	same := true
 	for i, record := range r.GetRecords() {

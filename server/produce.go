@@ -160,6 +160,11 @@ func checkProduce(r *sluicev1.ProduceRequest) (timeout time.Duration, err error)
 	case r.RecordBatch != nil &&
 		(r.ProducerId != nil || r.ProducerEpoch != nil || r.BaseSequence != nil):
 		return 0, bad("producer_id", "goes without record_batch, which has its own")
+	case len(r.GetIdempotencyKey()) > keyBytesMax:
+		return 0, bad("idempotency_key", "has %d bytes, at most %d", len(r.GetIdempotencyKey()),
+			keyBytesMax)
+	case r.GetIdempotencyKey() != "" && (r.RecordBatch != nil || r.ProducerId != nil):
+		return 0, bad("idempotency_key", "goes without record_batch and producer_id")
 	}
 	if err := checkProducer(r); err != nil {
 		return 0, err
@@ -292,15 +297,15 @@ func (p *production) answer(ctx context.Context) (*sluicev1.ProduceResponse, err
 	wrote := false
 	for i := range p.parts {
 		part := &p.parts[i]
+		if part.err == nil && part.appended.Duplicate {
+			p.settle(ctx, part)
+		}
 		if part.err != nil {
-			part.err = located(part.err, p.topic, part.partition)
+			part.err = located(p.keyReused(part.err), p.topic, part.partition)
 			failed = part.err
 			continue
 		}
 		wrote = true
-		if part.appended.Duplicate && part.log != nil {
-			p.recall(ctx, part)
-		}
 	}
 	if !wrote {
 		return nil, failed

@@ -107,6 +107,18 @@ var (
 		Message: "Members of group {group} are subscribed to topic {topic}.",
 		Hint:    "Stop them first, or let them subscribe to something else.",
 	})
+	IdempotencyKeyInUse = row(Fault{
+		Reason: "IDEMPOTENCY_KEY_IN_USE", Code: codes.Aborted,
+		HTTP: http.StatusConflict, ErrorCode: http.StatusConflict, Retriable: true,
+		Message: "A request with this Idempotency-Key is still being worked on.",
+		Hint:    "Send the request again after the time in Retry-After.",
+	})
+	IdempotencyKeyReused = row(Fault{
+		Reason: "IDEMPOTENCY_KEY_REUSED", Code: codes.FailedPrecondition,
+		HTTP: http.StatusUnprocessableEntity, ErrorCode: http.StatusUnprocessableEntity,
+		Message: "The idempotency key was used for another request.",
+		Hint:    "Make up a new key for each request, and use it again for its retries only.",
+	})
 	IllegalState = row(Fault{
 		Reason: "ILLEGAL_STATE", Code: codes.FailedPrecondition,
 		HTTP: http.StatusConflict, ErrorCode: 40903,

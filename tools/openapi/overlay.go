@@ -37,6 +37,8 @@ type operation struct {
 	Parameters  object `yaml:"parameters"` // examples by name
 	Request     any    `yaml:"request"`    // an example
 	Response    any    `yaml:"response"`   // an example
+	// Headers names the parameters of live.yaml that the operation has too.
+	Headers []string `yaml:"headers"`
 }
 
 // binding is an HTTP rule of the API.
@@ -136,6 +138,10 @@ func correctOperation(o object, b binding, words operation) error {
 		unwrap(errorList)
 	if err := correctParameters(o, b, words.Parameters); err != nil {
 		return err
+	}
+	for _, name := range words.Headers {
+		list, _ := o["parameters"].([]any)
+		o["parameters"] = append(list, object{"$ref": "#/components/parameters/" + name})
 	}
 	if body := objectAt(o, "requestBody", "content", "application/json"); len(body) > 0 {
 		schema := objectAt(body, "schema")

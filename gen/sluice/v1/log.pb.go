@@ -61,9 +61,19 @@ type ProduceRequest struct {
 	ExpectedOffset *int64 `protobuf:"varint,10,opt,name=expected_offset,json=expectedOffset,proto3,oneof" json:"expected_offset,omitempty"`
 	// How long the caller waits for the acknowledgement. Default 30 s, at most
 	// 5 min (more is coerced). A request that timed out may have been written.
-	Timeout       *durationpb.Duration `protobuf:"bytes,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Timeout *durationpb.Duration `protobuf:"bytes,11,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// A name that the caller makes up for this request, 1 to 255 bytes, best a
+	// UUID: the same request with the same key is written once, and answered with
+	// the first answer's offsets, also by another node and after a restart. The
+	// log of each partition remembers it as it does an idempotent producer: for
+	// producer.id.expiration.ms after the write, and for at least 93,750 keys and
+	// producers since. Records without a key or partition go to a partition that
+	// the key decides, so do not add partitions between a request and its retry.
+	// Not with `record_batch` or `producer_id`. Over HTTP: the header
+	// Idempotency-Key.
+	IdempotencyKey string `protobuf:"bytes,12,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProduceRequest) Reset() {
@@ -171,6 +181,13 @@ func (x *ProduceRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *ProduceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 // Where the records were written.
@@ -973,7 +990,7 @@ var File_sluice_v1_log_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13sluice/v1/log.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17sluice/v1/options.proto\x1a\x16sluice/v1/record.proto\"\xd0\x04\n" +
+	"\x13sluice/v1/log.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17sluice/v1/options.proto\x1a\x16sluice/v1/record.proto\"\xf9\x04\n" +
 	"\x0eProduceRequest\x12\x19\n" +
 	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x122\n" +
 	"\arecords\x18\x02 \x03(\v2\x18.sluice.v1.ProduceRecordR\arecords\x12&\n" +
@@ -987,7 +1004,8 @@ const file_sluice_v1_log_proto_rawDesc = "" +
 	"\rbase_sequence\x18\t \x01(\x05H\x04R\fbaseSequence\x88\x01\x01\x12,\n" +
 	"\x0fexpected_offset\x18\n" +
 	" \x01(\x03H\x05R\x0eexpectedOffset\x88\x01\x01\x123\n" +
-	"\atimeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\x0f\n" +
+	"\atimeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12'\n" +
+	"\x0fidempotency_key\x18\f \x01(\tR\x0eidempotencyKeyB\x0f\n" +
 	"\r_record_batchB\f\n" +
 	"\n" +
 	"_partitionB\x0e\n" +

@@ -34,8 +34,8 @@ const (
 type LogServiceClient interface {
 	// Appends records to a topic and returns where each was written. The records
 	// of one partition are one batch: all of them are written, or none. Not
-	// idempotent unless the request carries a producer id and sequence, or an
-	// expected offset.
+	// idempotent unless the request carries an idempotency key, a producer id and
+	// sequence, or an expected offset.
 	//
 	// Errors:
 	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
@@ -43,6 +43,8 @@ type LogServiceClient interface {
 	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE: a batch is larger than
 	//     max.message.bytes.
 	//   - INVALID_ARGUMENT / CORRUPT_MESSAGE: `record_batch` is malformed.
+	//   - FAILED_PRECONDITION / IDEMPOTENCY_KEY_REUSED: `idempotency_key` was used
+	//     for other records.
 	//   - ABORTED / OFFSET_MISMATCH: the partition does not end at
 	//     `expected_offset`; metadata `end_offset` is the real end.
 	//   - FAILED_PRECONDITION / OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -165,8 +167,8 @@ func (c *logServiceClient) ListOffsets(ctx context.Context, in *ListOffsetsReque
 type LogServiceServer interface {
 	// Appends records to a topic and returns where each was written. The records
 	// of one partition are one batch: all of them are written, or none. Not
-	// idempotent unless the request carries a producer id and sequence, or an
-	// expected offset.
+	// idempotent unless the request carries an idempotency key, a producer id and
+	// sequence, or an expected offset.
 	//
 	// Errors:
 	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
@@ -174,6 +176,8 @@ type LogServiceServer interface {
 	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE: a batch is larger than
 	//     max.message.bytes.
 	//   - INVALID_ARGUMENT / CORRUPT_MESSAGE: `record_batch` is malformed.
+	//   - FAILED_PRECONDITION / IDEMPOTENCY_KEY_REUSED: `idempotency_key` was used
+	//     for other records.
 	//   - ABORTED / OFFSET_MISMATCH: the partition does not end at
 	//     `expected_offset`; metadata `end_offset` is the real end.
 	//   - FAILED_PRECONDITION / OUT_OF_ORDER_SEQUENCE_NUMBER,
