@@ -174,6 +174,15 @@ func (c *trio) equal(end int64) {
 	}
 }
 
+// equalOn checks the same of some nodes.
+func (c *trio) equalOn(end int64, nodes ...int32) {
+	c.Helper()
+	want := c.batches(c.nodes[nodes[0]], end)
+	for _, id := range nodes[1:] {
+		require.Equal(c, want, c.batches(c.nodes[id], end), "node %d", id)
+	}
+}
+
 // stop stops a node.
 func (c *trio) stop(id int32) (again func()) {
 	n := c.nodes[id]
