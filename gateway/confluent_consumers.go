@@ -119,7 +119,7 @@ func (g *Gateway) createInstance(w *response, r *http.Request, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	if request.name != "" && g.forwardCreate(w, r, p["group"], request.name) {
+	if g.forwardCreate(w, r, p["group"], request.name) {
 		return
 	}
 	i, err := g.consumers.create(r, p["group"], request.name, format, request.config)

@@ -45,6 +45,8 @@ type broker struct {
 	group   string
 	groups  *coordinator
 
+	httpAddress string // of the broker's own gateway
+
 	keepNothing bool          // answer a produce, and forget it
 	onProduce   func()        // called by each produce before it does anything
 	fetching    chan struct{} // holds a value once a fetch waits
@@ -426,7 +428,9 @@ func (b *broker) DescribeConfigs(
 func (b *broker) ListBrokers(
 	context.Context, *sluicev1.ListBrokersRequest,
 ) (*sluicev1.ListBrokersResponse, error) {
-	return &sluicev1.ListBrokersResponse{Brokers: []*sluicev1.Broker{{BrokerId: 0}}}, nil
+	return &sluicev1.ListBrokersResponse{
+		Brokers: []*sluicev1.Broker{{BrokerId: 0, HttpAddress: b.httpAddress}},
+	}, nil
 }
 
 func (b *broker) InitProducer(

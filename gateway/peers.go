@@ -28,12 +28,16 @@ import (
 // instance lives where rendezvous hashing puts it, which all gateways that know
 // the same others agree on, and is looked for on the rest where it is not there.
 //
+// The brokers' own gateways are known to all, so instances live there: one that
+// is no broker's makes them there, and keeps them itself only where no broker
+// serves HTTP. Then each must be told of the others (Config.Peers).
+//
 // A call is passed on once: the mark says so.
 
 const (
 	// markHeader is on a request that another gateway passed on; its value is
-	// the scheme of the caller's URL.
-	markHeader = "Sluice-Forwarded-Proto"
+	// the URL of that gateway as its caller knows it.
+	markHeader = "Sluice-Forwarded-Url"
 	// absentHeader is on an answer to such a request whose instance is not here.
 	absentHeader = "Sluice-Instance"
 
@@ -49,9 +53,13 @@ type peers struct {
 	client *http.Transport
 
 	mu    sync.Mutex
-	known []string // addresses of all, with the own one
+	known gateways
 	until time.Time
 }
+
+// gateways are the addresses of gateways: of all, with the own one, and of those
+// where instances live.
+type gateways struct{ all, homes []string }
 
 func newPeers(g *Gateway) *peers {
 	dialer := &net.Dialer{Timeout: peerDialTimeout}
@@ -73,35 +81,45 @@ func tagOf(address string) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:5]))
 }
 
-// all returns the addresses of the gateways, the own one among them.
-func (p *peers) all(ctx context.Context) []string {
+// gateways returns the gateways that are known.
+func (p *peers) gateways(ctx context.Context) gateways {
 	p.mu.Lock()
 	known, fresh := p.known, time.Now().Before(p.until)
 	p.mu.Unlock()
 	if fresh {
 		return known
 	}
-	found := append([]string{p.g.config.Address}, p.g.config.Peers...)
+	var homes []string
 	request := &sluicev1.ListBrokersRequest{}
-	for len(found) < peerCountMax {
+	for len(homes) < peerCountMax {
 		page, err := p.g.clusters.ListBrokers(ctx, request)
 		if err != nil {
-			found = append(found, known...) // what was there will do
+			homes = known.homes // what was there will do
 			break
 		}
 		for _, broker := range page.GetBrokers() {
-			found = append(found, broker.GetHttpAddress())
+			homes = append(homes, broker.GetHttpAddress())
 		}
 		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
 			break
 		}
 	}
-	slices.Sort(found)
-	found = slices.DeleteFunc(slices.Compact(found), func(a string) bool { return a == "" })
+	found := gateways{homes: distinct(homes)}
+	found.all = distinct(append(append([]string{p.g.config.Address}, p.g.config.Peers...),
+		homes...))
+	if len(found.homes) == 0 {
+		found.homes = found.all
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known, p.until = found, time.Now().Add(peersTimeToLive)
 	return found
+}
+
+// distinct sorts addresses, and drops what occurs twice or is none.
+func distinct(addresses []string) []string {
+	addresses = slices.Compact(slices.Sorted(slices.Values(addresses)))
+	return slices.DeleteFunc(addresses, func(a string) bool { return a == "" })
 }
 
 // rank orders addresses by rendezvous hashing: the first is where an instance
@@ -124,7 +142,7 @@ func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name stri
 		return false
 	}
 	key := instanceKey{group, name}
-	candidates := rank(g.peers.all(outgoing(r)), key)
+	candidates := rank(g.peers.gateways(outgoing(r)).all, key)
 	if rest, ok := strings.CutPrefix(name, "rest-consumer-"); ok {
 		tag, _, _ := strings.Cut(rest, "-")
 		owned := slices.DeleteFunc(slices.Clone(candidates), func(address string) bool {
@@ -156,13 +174,21 @@ func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name stri
 	return false
 }
 
-// forwardCreate passes the making of an instance with a name on to where that
-// name lives. It reports whether it answered.
+// forwardCreate passes the making of an instance on to where it lives: one with
+// a name where that name lives, one without here, if instances live here at all.
+// It reports whether it answered.
 func (g *Gateway) forwardCreate(w *response, r *http.Request, group, name string) bool {
 	if r.Header.Get(markHeader) != "" {
 		return false
 	}
-	for _, address := range rank(g.peers.all(outgoing(r)), instanceKey{group, name}) {
+	homes := g.peers.gateways(outgoing(r)).homes
+	if name == "" {
+		if len(homes) == 0 || slices.Contains(homes, g.config.Address) {
+			return false
+		}
+		name = callOf(r).id // any will do
+	}
+	for _, address := range rank(homes, instanceKey{group, name}) {
 		if address == g.config.Address {
 			return false
 		}
@@ -211,10 +237,8 @@ func (g *Gateway) pass(w *response, r *http.Request, address string, search bool
 			request.Header[name] = values
 		}
 	}
-	scheme, host := g.origin(r)
-	request.Header.Set(markHeader, scheme)
+	request.Header.Set(markHeader, g.baseURL(r))
 	request.Header.Set("X-Request-Id", callOf(r).id)
-	request.Host = host
 	answer, err := g.peers.client.RoundTrip(request)
 	if err != nil {
 		return unreached
@@ -233,33 +257,29 @@ func (g *Gateway) pass(w *response, r *http.Request, address string, search bool
 	return passed
 }
 
-// origin returns the scheme and host of the URL that the caller used, as far as
-// this gateway can tell, or may believe those before it.
-func (g *Gateway) origin(r *http.Request) (scheme, host string) {
-	scheme, host = "http", r.Host
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	c := callOf(r)
-	if c.scheme != "" {
-		scheme = c.scheme
-	}
-	if c.host != "" {
-		host = c.host
-	}
-	if mark := r.Header.Get(markHeader); mark == "http" || mark == "https" {
-		scheme = mark
-	}
-	return scheme, host
-}
-
 // baseURL returns the URL of the gateway as its caller knows it, without a
-// slash at the end.
+// slash at the end: what the gateway that the caller called says, the
+// configuration, or the request, as far as it may be believed. It is for links
+// in the answer to that caller, and nothing else.
 func (g *Gateway) baseURL(r *http.Request) string {
+	mark := r.Header.Get(markHeader)
+	if strings.HasPrefix(mark, "http://") || strings.HasPrefix(mark, "https://") {
+		return mark
+	}
 	if g.config.PublicURL != "" {
 		return strings.TrimSuffix(g.config.PublicURL, "/")
 	}
-	scheme, host := g.origin(r)
+	c := callOf(r)
+	scheme, host := c.scheme, c.host
+	if scheme == "" {
+		scheme = "http"
+		if r.TLS != nil {
+			scheme = "https"
+		}
+	}
+	if host == "" {
+		host = r.Host
+	}
 	return scheme + "://" + host
 }
 

@@ -61,7 +61,7 @@ func (c *connection) dial() (*sluice.Client, error) {
 		return nil, wrongUsage("--server is empty, want host:port")
 	}
 	var options []sluice.DialOption
-	if c.tls || c.tlsCA != "" || c.tlsCert != "" || c.tlsKey != "" || c.tlsServerName != "" {
+	if c.encrypted() {
 		config, err := c.tlsConfig()
 		if err != nil {
 			return nil, err
@@ -69,6 +69,11 @@ func (c *connection) dial() (*sluice.Client, error) {
 		options = append(options, sluice.WithTLS(config))
 	}
 	return sluice.Dial(c.server, options...)
+}
+
+// encrypted reports whether any flag asks for TLS.
+func (c *connection) encrypted() bool {
+	return c.tls || c.tlsCA != "" || c.tlsCert != "" || c.tlsKey != "" || c.tlsServerName != ""
 }
 
 // tlsConfig reads the files that the flags name.

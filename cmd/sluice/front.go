@@ -64,6 +64,9 @@ func startFront(
 	if p.metrics == nil {
 		config.Metrics = metrics
 	}
+	if p.http != nil {
+		cfg.web.apply(&config, firstOf(cfg.advertiseHTTP, p.address(p.http)))
+	}
 	web, err := gateway.New(config)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newTopicCommand(), newProduceCommand(), newConsumeCommand(),
 		newGroupCommand(), newConfigCommand(), newClusterCommand(), newSchemaCommand(),
-		newStorageCommand(), newBenchCommand(),
+		newStorageCommand(), newGatewayCommand(), newBenchCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	prepare(root)

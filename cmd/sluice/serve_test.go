@@ -134,7 +134,7 @@ func call(t *testing.T, method, url, body string) (int, map[string]any) {
 	decoded := map[string]any{}
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	if strings.Contains(answer.Header.Get("Content-Type"), "json") {
+	if len(text) > 0 && strings.Contains(answer.Header.Get("Content-Type"), "json") {
 		require.NoError(t, json.Unmarshal(text, &decoded), string(text))
 	}
 	return answer.StatusCode, decoded

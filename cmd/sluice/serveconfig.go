@@ -28,6 +28,7 @@ type serveConfig struct {
 	nodeID         int32
 	rack           string
 	etcd           etcdConfig
+	web            webConfig
 	settings       map[string]string // broker settings of --set
 	logLevel       string
 	logFormat      string
@@ -62,6 +63,7 @@ func (c *serveConfig) addFlags(f *pflag.FlagSet) {
 		"address that other nodes and clients dial for gRPC (default: the listen address)")
 	f.StringVar(&c.advertiseHTTP, "advertise-http", "",
 		"address that clients dial for HTTP (default: the listen address)")
+	c.web.addFlags(f)
 	f.Int32Var(&c.nodeID, "node-id", 0, "number of the node, unique in the cluster")
 	f.StringVar(&c.rack, "rack", "", "failure domain of the node")
 	e := &c.etcd

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// startGateway runs `sluice gateway` inside the test and returns its URL.
+func startGateway(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	cmd := newGatewayCommand()
+	cmd.SetArgs(append(args, "--http-listen", "127.0.0.1:0"))
+	cmd.SetOut(writer)
+	cmd.SetErr(io.Discard)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	done := make(chan error, 1)
+	go func() { done <- cmd.ExecuteContext(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		assert.NoError(t, <-done)
+	})
+	lines := bufio.NewScanner(reader)
+	for lines.Scan() {
+		if _, url, ok := strings.Cut(lines.Text(), "HTTP     "); ok {
+			go io.Copy(io.Discard, reader)
+			return url
+		}
+	}
+	t.Fatal("no banner")
+	return ""
+}
+
+// Gateways in front of one node share its consumers, with no word between them.
+func TestGatewaysInFrontOfANode(t *testing.T) {
+	node, _ := startServe(t, anyPorts(t.TempDir())...)
+	first := startGateway(t, "--server", node.grpc)
+	second := startGateway(t, "--server", node.grpc, "--http-public-url", "https://kafka.example/")
+	for _, path := range []string{"/readyz", "/docs", "/v3/clusters", "/v1/cluster"} {
+		status, _ := call(t, http.MethodGet, first+path, "")
+		assert.Equal(t, http.StatusOK, status, path)
+	}
+	status, _ := call(t, http.MethodPost, first+"/v1/topics", `{"topic":"flights"}`)
+	require.Equal(t, http.StatusOK, status)
+	status, _ = call(t, http.MethodPost, second+"/topics/flights", `{"records":[{"value":"YQ=="}]}`)
+	require.Equal(t, http.StatusOK, status)
+	for _, body := range []string{`{}`, `{"name":"board"}`} {
+		status, made := call(t, http.MethodPost, second+"/consumers/arrivals", body)
+		require.Equal(t, http.StatusOK, status)
+		uri, _ := made["base_uri"].(string)
+		path, ok := strings.CutPrefix(uri, "https://kafka.example")
+		require.True(t, ok, uri)
+		for _, url := range []string{first, second, "http://" + node.http} {
+			status, _ = call(t, http.MethodPost, url+path+"/subscription", `{"topics":["flights"]}`)
+			assert.Equal(t, http.StatusNoContent, status, url)
+		}
+		status, _ = call(t, http.MethodDelete, first+path, "")
+		assert.Equal(t, http.StatusNoContent, status)
+	}
+}
