@@ -92,7 +92,8 @@ type GroupServiceClient interface {
 	//     `owned` what it still has; only then are those partitions given to
 	//     others. It may read what is new in there at once.
 	//  3. It sends the `member_epoch` of the last answer in the next call and in
-	//     `CommitOffsets`.
+	//     `CommitOffsets`. It makes one call at a time, and does not act on the
+	//     answer to one that it has given up.
 	//  4. After FENCED_MEMBER_EPOCH or UNKNOWN_MEMBER_ID it owns nothing any more:
 	//     it drops everything without committing, and joins again.
 	//  5. It leaves with `member_epoch` -1, or -2 if it has an `instance_id` and
@@ -373,7 +374,8 @@ type GroupServiceServer interface {
 	//     `owned` what it still has; only then are those partitions given to
 	//     others. It may read what is new in there at once.
 	//  3. It sends the `member_epoch` of the last answer in the next call and in
-	//     `CommitOffsets`.
+	//     `CommitOffsets`. It makes one call at a time, and does not act on the
+	//     answer to one that it has given up.
 	//  4. After FENCED_MEMBER_EPOCH or UNKNOWN_MEMBER_ID it owns nothing any more:
 	//     it drops everything without committing, and joins again.
 	//  5. It leaves with `member_epoch` -1, or -2 if it has an `instance_id` and
