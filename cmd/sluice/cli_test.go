@@ -91,7 +91,7 @@ func TestTopicsAndSettingsFromTheCommandLine(t *testing.T) {
 		{"topic delete one", "deleted topic one\n"},
 		{"topic delete flights --output json", "{\n  \"deleted\": \"flights\"\n}\n"},
 		{"topic list --output json", "[]\n"},
-		{"group list", "GROUP  STATE  COORDINATOR  OFFSETS\n"},
+		{"group list", "GROUP  STATE  COORDINATOR  MEMBERS  OFFSETS\n"},
 	}
 	for _, step := range steps {
 		assert.Equal(t, step.want, c.ok("", strings.Fields(step.args)...), step.args)
@@ -251,17 +251,67 @@ func TestGroupsAreShownWithTheirLag(t *testing.T) {
 	defer client.Close()
 	_, err = client.CommitOffsets(t.Context(), "billing", committed("t", 0, 1))
 	require.NoError(t, err)
-	assert.Equal(t, "GROUP    STATE  COORDINATOR  OFFSETS\nbilling  EMPTY  0            1\n",
-		c.ok("", "group", "list"))
+	assert.Equal(t, "GROUP    STATE  COORDINATOR  MEMBERS  OFFSETS\n"+
+		"billing  EMPTY  0            0        1\n", c.ok("", "group", "list"))
+	assert.NotContains(t, c.ok("", "group", "list", "--state", "stable"), "billing")
 	assert.Equal(t, "group billing is EMPTY, coordinated by broker 0\n\n"+
-		"TOPIC  PARTITION  OFFSET  END  LAG  METADATA\nt      0          1       3    2    -\n",
+		"TOPIC  PARTITION  OFFSET  END  LAG  MEMBER  CLIENT  HOST  METADATA\n"+
+		"t      0          1       3    2    -       -       -     -\n",
 		c.ok("", "group", "describe", "billing"))
+	assert.Contains(t, c.ok("", "group", "describe", "billing", "--output", "json"),
+		`"lag": "2"`)
 	assert.Equal(t, "deleted group billing\n", c.ok("", "group", "delete", "billing"))
 	assert.NotContains(t, c.ok("", "group", "list"), "billing")
 	_, err = client.CommitOffsets(t.Context(), "orphan", committed("t", 0, 1))
 	require.NoError(t, err)
 	c.ok("", "topic", "delete", "t")
 	assert.NotContains(t, c.ok("", "group", "list"), "orphan", "its offsets went with the topic")
+}
+
+func TestOffsetsOfGroupsAreMoved(t *testing.T) {
+	c := startCLI(t)
+	c.ok("", "topic", "create", "t", "--partitions", "2")
+	c.ok("a\nb\nc\n", "produce", "t", "--partition", "0")
+	seek := func(args ...string) string {
+		return c.ok("", append([]string{"group", "seek", "billing"}, args...)...)
+	}
+	heading := "TOPIC  PARTITION  OLD  NEW  ERROR\n"
+	assert.Equal(t, heading+"t      0          -    3    -\nt      1          -    0    -\n"+
+		"nothing was stored: this was a dry run\n",
+		seek("--to", "latest", "--topic", "t", "--dry-run"))
+	assert.Equal(t, heading+"t      0          -    3    -\n",
+		seek("--to", "end", "--topic", "t:0"))
+	for _, step := range []struct{ to, want string }{
+		{"-2", "3    1"},
+		{"+1", "1    2"},
+		{"earliest", "2    0"},
+		{"1", "0    1"},
+		{"current", "1    1"},
+		{"@-1h", "1    0"},
+		{"@2100-01-01T00:00:00Z", "0    3"},
+		{"99", "3    3"},
+	} {
+		assert.Equal(t, heading+"t      0          "+step.want+"    -\n", seek("--to", step.to))
+	}
+	assert.Contains(t, seek("--to", "0", "--output", "json"), `"previous_offset": "3"`)
+	for _, bad := range [][]string{
+		{"--to", "soon"},
+		{"--to", "+x"},
+		{"--to", "-0"},
+		{},
+		{"--to", "0", "--topic", "t:-1"},
+		{"--to", "0", "--topic", "t:x"},
+	} {
+		_, stderr, code := c.run("", append([]string{"group", "seek", "billing"}, bad...)...)
+		assert.Equal(t, 2, code, "%v: %s", bad, stderr)
+	}
+	stdout, stderr, code := c.run("", "group", "seek", "billing", "--to", "0", "--topic", "t:0,9")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stdout, "has no partition 9")
+	assert.Contains(t, stderr, "1 of 2 offsets were not moved")
+	assert.Equal(t, "TOPIC  PARTITION  DELETED\nt      0          0\n",
+		c.ok("", "group", "delete-offsets", "billing", "--topic", "t"))
+	assert.NotContains(t, c.ok("", "group", "list"), "billing", "nothing is left of it")
 }
 
 // started is a command that runs until it is interrupted.

@@ -562,10 +562,10 @@ func (c *simConsumer) beat() {
 	})
 }
 
-// answered takes the answer to the latest call, not one that it has given up; a
-// frozen process finds it when it wakes.
+// answered takes the first answer to the latest call, not one to a call that it
+// has given up; a frozen process finds it when it wakes.
 func (c *simConsumer) answered(life, call int, a Answer, err error) {
-	if c.dead || life != c.life || call != c.calls {
+	if c.dead || life != c.life || call != c.calls || c.sent.IsZero() {
 		return
 	}
 	if wait := c.frozen.Sub(c.s.now); wait > 0 {
