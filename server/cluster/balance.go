@@ -52,7 +52,7 @@ func (s *Snapshot) planPreferred() (changes []partitionChange, all int) {
 		all += len(t.Partitions)
 		for _, p := range t.Partitions {
 			if next, ok := s.prefer(p); ok {
-				changes = append(changes, partitionChange{t.ID, p, next})
+				changes = append(changes, partitionChange{topic: t.ID, old: p, next: next})
 			}
 		}
 	}

@@ -72,7 +72,9 @@ func (c *Cluster) ElectUnclean(
 		}
 		c.cfg.Logger.Error("unclean leader election: acknowledged records may be lost",
 			"topic", topic, "partition", partition, "leader", node, "isr", p.ISR, "elr", p.ELR)
-		return []partitionChange{{t.ID, p, electUnclean(p, node)}}, nil
+		return []partitionChange{
+			{topic: t.ID, old: p, next: electUnclean(p, node)},
+		}, nil
 	})
 }
 
@@ -142,7 +144,7 @@ func (s *Snapshot) planReassign(t Topic, moves []Reassignment) ([]partitionChang
 			}
 			next = complete(reassign(p, slices.Clone(move.Replicas)), serves, p.MinISR(configured))
 		}
-		if change := (partitionChange{t.ID, p, next}); change.changed() {
+		if change := (partitionChange{topic: t.ID, old: p, next: next}); change.changed() {
 			changes = append(changes, change)
 		}
 	}
@@ -186,14 +188,14 @@ func (s *Snapshot) planElectPreferred(
 		case !ok:
 			return nil, fault.PreferredLeaderNotAvailable.With("topic", t.Name, "partition", id)
 		}
-		changes = append(changes, partitionChange{t.ID, p, next})
+		changes = append(changes, partitionChange{topic: t.ID, old: p, next: next})
 	}
 	if len(partitions) > 0 {
 		return changes, nil
 	}
 	for _, p := range t.Partitions {
 		if next, ok := s.prefer(p); ok {
-			changes = append(changes, partitionChange{t.ID, p, next})
+			changes = append(changes, partitionChange{topic: t.ID, old: p, next: next})
 		}
 	}
 	return changes, nil

@@ -20,6 +20,7 @@ import (
 //	admit/<node>       the broker epoch that the controller has admitted
 //	topic/<name>       id and partition count; a topic exists once this does
 //	part/<id>/<n>      replicas, leader, epoch, in-sync set of a partition
+//	corrupt/<id>/<n>/<node>  a replica that is damaged and has to leave
 //	cfg/topic/<id>     settings of a topic
 //	cfg/broker/<node>  settings of a node
 //	cfg/cluster        settings of all nodes
@@ -78,6 +79,12 @@ type liveRecord struct {
 }
 
 type admitRecord struct {
+	Version int   `json:"v"`
+	Epoch   int64 `json:"epoch"`
+}
+
+// corruptRecord says that a start of a node has found damage in a replica.
+type corruptRecord struct {
 	Version int   `json:"v"`
 	Epoch   int64 `json:"epoch"`
 }
@@ -169,6 +176,12 @@ func keyEpoch(id int32) string        { return "epoch/" + text(id) }
 func keyLive(id int32) string         { return "live/" + text(id) }
 func keyAdmit(id int32) string        { return "admit/" + text(id) }
 func keyPartitions(id UUID) string    { return "part/" + id.String() + "/" }
+
+func keyCorrupts(id UUID) string { return "corrupt/" + id.String() + "/" }
+
+func keyCorrupt(id UUID, partition, node int32) string {
+	return keyCorrupts(id) + text(partition) + "/" + text(node)
+}
 
 func keyPartition(id UUID, partition int32) string {
 	return keyPartitions(id) + text(partition)

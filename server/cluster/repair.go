@@ -11,6 +11,7 @@ type partitionChange struct {
 	topic UUID
 	old   Partition
 	next  Partition
+	done  []string // keys that ask for the change, and go with it
 }
 
 // changed reports whether there is anything to write.
@@ -73,7 +74,8 @@ func (s *Snapshot) planAdmit(node int32) []partitionChange {
 			if !slices.Contains(p.Replicas, node) {
 				continue
 			}
-			change := partitionChange{t.ID, p, readmit(p, node, lossy, eligible, p.MinISR(minISR))}
+			next := readmit(p, node, lossy, eligible, p.MinISR(minISR))
+			change := partitionChange{topic: t.ID, old: p, next: next}
 			if change.changed() {
 				changes = append(changes, change)
 			}
@@ -110,11 +112,12 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 	serves := func(id int32) bool { return s.standing(id) == standingServing }
 	var changes []partitionChange
 	for _, t := range s.Topics() {
-		if t.Revision <= since {
+		if t.Revision <= since && s.corrupt[t.ID] == nil {
 			continue
 		}
 		settings := s.TopicSettings(t)
 		for _, p := range t.Partitions {
+			var done []string
 			minISR := p.MinISR(settings.InSyncReplicasMin)
 			next := complete(repair(p, s.standing, minISR), serves, minISR)
 			if settings.UncleanLeaderElection {
@@ -123,8 +126,17 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 			if next.Unclean && len(next.ISR) == len(next.Replicas) {
 				next.Unclean = false // all follow the one that was chosen
 			}
+			for _, c := range s.corrupt[t.ID] {
+				if c.partition != p.ID {
+					continue
+				}
+				var ok bool
+				if next, ok = disown(next, c.node, serves, minISR); ok {
+					done = append(done, keyCorrupt(c.topic, c.partition, c.node))
+				}
+			}
 			next.LeaderEpoch = min(next.LeaderEpoch, p.LeaderEpoch+1)
-			change := partitionChange{t.ID, p, next}
+			change := partitionChange{topic: t.ID, old: p, next: next, done: done}
 			if change.changed() {
 				changes = append(changes, change)
 			}
@@ -191,6 +203,9 @@ func (c *controller) partitionWrites(
 		key := keyPartition(change.topic, change.next.ID)
 		all = append(all, c.store.unchanged(key, change.old.Epoch))
 		writes = append(writes, c.store.put(key, recordOf(change.next)))
+		for _, key := range change.done {
+			writes = append(writes, c.store.remove(key))
+		}
 		leader := change.next.Leader
 		if leader != NoLeader && change.next.LeaderEpoch != change.old.LeaderEpoch &&
 			!elected[leader] {

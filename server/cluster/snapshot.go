@@ -28,6 +28,8 @@ type Snapshot struct {
 
 	nodesRevision int64 // of the last change of nodes
 
+	corrupt map[UUID][]corruption // damaged replicas, by topic; replaced, never changed
+
 	broker  setting.Broker // resolved for the local node
 	changed chan struct{}  // closed when a newer snapshot is there
 	sorted  func() []Topic
@@ -268,6 +270,8 @@ func (d *draft) apply(e event) error {
 		return d.applyConfig(rest, e)
 	case "epoch", "live", "admit":
 		return d.applyNode(room, rest, e)
+	case "corrupt":
+		return d.applyCorrupt(rest, e)
 	case keyController:
 		return apply(&d.next.ctl, e)
 	}

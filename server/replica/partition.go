@@ -58,6 +58,7 @@ type Partition struct {
 	changed  chan struct{} // nil while nobody waits
 	gone     error         // why the replica is no longer kept
 	stopped  error         // why it neither leads nor follows
+	damage   *damage       // that was found in the log and reported
 
 	leader *leader          // nil unless the node leads
 	armed  map[int32]*armed // the followers' positions that wait, by node
@@ -411,7 +412,8 @@ func (p *Partition) Assign(ctx context.Context, a Assignment) error {
 	}
 	leads := a.State.Leader == p.set.cfg.Cluster.NodeID()
 	p.assigned = a
-	if a.State.LeaderEpoch > old.LeaderEpoch || leads && p.leader == nil {
+	if a.State.LeaderEpoch > old.LeaderEpoch || leads && p.leader == nil ||
+		!leads && p.damage != nil {
 		return p.turn(ctx, a, leads)
 	}
 	var refusal error
@@ -438,6 +440,7 @@ func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {
 	p.leader, p.armed = nil, map[int32]*armed{}
 	source := p.unfollow()
 	halted := p.stopped != nil
+	damage := p.damage
 	p.wake()
 	lost := p.notLeader()
 	p.mu.Unlock()
@@ -449,13 +452,16 @@ func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {
 	// the log: a position that counts records as durable must stay true.
 	p.cutting.Lock()
 	p.cutting.Unlock() //nolint:staticcheck // a barrier
-	if leads && !halted {
+	switch {
+	case halted:
+		return nil //nolint:nilerr // it has been told
+	case leads:
 		return p.lead(ctx, a)
+	case damage != nil:
+		return p.renew(ctx, a, damage)
 	}
-	if !halted {
-		p.follow(a)
-	}
-	return nil //nolint:nilerr // stopped is an earlier failure, which has been told
+	p.follow(a)
+	return nil
 }
 
 // lead begins a leader epoch (L1).

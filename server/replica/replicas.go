@@ -127,6 +127,7 @@ func (p *Partition) look(now time.Time) {
 	}
 	followed := l != nil && len(l.peers) > 0
 	p.mu.Unlock()
+	p.inspect()
 	if moved {
 		p.settle()
 	}

@@ -1,9 +1,14 @@
 package replica_test
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -238,4 +243,58 @@ func TestOnlyAnOperatorMakesAStaleReplicaTheLeader(t *testing.T) {
 		return len(p.ISR) == 2 && !p.Unclean
 	})
 	c.equalOn(2, leader, stale)
+}
+
+// flip changes a bit of a text in the files of a node's log.
+func flip(t *testing.T, n *node.Node, text string) {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(filepath.Join(n.Dir, "log"), func(
+		path string, d fs.DirEntry, err error,
+	) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		at := bytes.Index(content, []byte(text))
+		if at < 0 {
+			return nil
+		}
+		found = true
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte{content[at] ^ 1}, int64(at))
+		return errors.Join(err, f.Close())
+	})
+	require.NoError(t, err)
+	require.True(t, found)
+}
+
+func TestADamagedReplicaIsMadeAgain(t *testing.T) {
+	c := beginTrio(t, map[string]string{"min.insync.replicas": "2"},
+		node.WithStorage(func(s *storage.Config) { s.TailBytes = 0 }))
+	p := c.inSync(0, 1, 2)
+	long := strings.Repeat("what is long enough lies in a file of its own ", 100)
+	for i := range 5 {
+		c.write(c.nodes[0], fmt.Sprint("record ", i, " of five: ", long))
+	}
+	c.equal(5)
+	for _, damaged := range []int32{followerOf(p), p.Leader} {
+		n := c.nodes[damaged]
+		flip(t, n, "record 2 of five")
+		_, err := n.Store.Scrub(soon(t))
+		require.NoError(t, err)
+		require.Error(t, c.log(n).Corrupt())
+		require.Eventually(t, func() bool { return c.log(n).Corrupt() == nil },
+			time.Minute, 10*time.Millisecond)
+		c.inSync(0, 1, 2)
+		c.equal(5)
+	}
+	require.EqualValues(t, 5, c.write(c.nodes[0], "after"))
+	c.equal(6)
 }
