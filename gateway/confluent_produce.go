@@ -60,7 +60,7 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	answer, err := g.produceOnce(w, r, request, text, "")
+	answer, err := g.produceOnce(w, r, request, text)
 	if err != nil {
 		g.fail(w, r, err)
 		return

@@ -62,6 +62,9 @@ type Config struct {
 	// TrustForwarded makes those links follow X-Forwarded-Proto and
 	// X-Forwarded-Host. Only where a proxy in front sets or removes both.
 	TrustForwarded bool
+	// RegistryPort is the port of the Schema Registry of the node, which the
+	// OpenAPI document names. Empty: 8081.
+	RegistryPort string
 	// Origins lists the pages of other sites that may open WebSockets: hosts such
 	// as app.example.com or *.example.com, or with their scheme. Pages of the
 	// gateway's own host always may.

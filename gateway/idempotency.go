@@ -108,11 +108,20 @@ func keyOf(header http.Header) (string, error) {
 	return key, nil
 }
 
+// partOfKey returns the key of one of several writes that come of one request: ""
+// where the request has none.
+func partOfKey(key, part string) string {
+	if key == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(key + "\x00" + part))
+	return "part-" + hex.EncodeToString(sum[:])
+}
+
 // produceOnce sends a request to the broker, under the caller's Idempotency-Key
-// if it has one. Text is what the request was read from. Of several requests
-// that come of one call each has a part of its own, such as its number.
+// if it has one. Text is what the request was read from.
 func (g *Gateway) produceOnce(
-	w *response, r *http.Request, request *sluicev1.ProduceRequest, text []byte, part string,
+	w *response, r *http.Request, request *sluicev1.ProduceRequest, text []byte,
 ) (answer *sluicev1.ProduceResponse, err error) {
 	key, err := keyOf(r.Header)
 	if err != nil {
@@ -126,14 +135,6 @@ func (g *Gateway) produceOnce(
 	case said != "" && said != key:
 		return nil, fault.InvalidRequest.With().At("idempotency_key",
 			"the header Idempotency-Key says something else")
-	}
-	// The parts of a long key share its digest, as all must fit into one.
-	if part != "" {
-		if len(key)+1+len(part) > keyBytesMax {
-			sum := sha256.Sum256([]byte(key))
-			key = hex.EncodeToString(sum[:])
-		}
-		key += "#" + part
 	}
 	scoped := sha256.Sum256([]byte(request.GetTopic() + "\x00" + key))
 	leave, err := g.keys.enter(scoped, digestOf(r, text), time.Now())

@@ -299,3 +299,28 @@ func breakable(random *rand.Rand, address, request string, whole bool) (reply, e
 	}
 	return reply{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
 }
+
+func TestAKeyOnAStreamOfRecords(t *testing.T) {
+	f := whole(t)
+	answer := f.do(t, http.MethodGet, "/v3/clusters", "")
+	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	_, rest, _ := strings.Cut(answer.body, `"cluster_id":"`)
+	cluster, _, _ := strings.Cut(rest, `"`)
+	base := "/v3/clusters/" + cluster + "/topics/orders/records"
+	stream := `{"value":{"type":"STRING","data":"a"}} {"value":{"type":"BINARY","data":"*"}} ` +
+		`{"value":{"type":"STRING","data":"b"}}`
+	few := `{"entries":[{"id":"1","value":{"type":"STRING","data":"c"}},` +
+		`{"id":"2","value":{"type":"STRING","data":"d"}}]}`
+	for range 3 {
+		for path, body := range map[string]string{base: stream, base + ":batch": few} {
+			answer = f.do(t, http.MethodPost, path, body, keyed+"one")
+			assert.Contains(t, []int{200, 207}, answer.status, answer.body)
+		}
+	}
+	assert.ElementsMatch(t, []string{"a", "b", "c", "d"},
+		append(f.stored(t, 0), f.stored(t, 1)...))
+	for _, path := range []string{base, base + ":batch"} {
+		answer = f.do(t, http.MethodPost, path, few, keyed+`"`)
+		assert.Equal(t, http.StatusBadRequest, answer.status, answer.body)
+	}
+}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -47,7 +49,7 @@ func (g *Gateway) addPages(docs fs.FS) error {
 		if err != nil {
 			return fmt.Errorf("Config.Docs: %w", err)
 		}
-		g.addDocument("/"+name, media, text)
+		g.addOpenAPI("/"+name, media, text)
 	}
 	for path, file := range map[string]string{
 		"/docs": "scalar.html", "/docs/swagger": "swagger.html",
@@ -76,25 +78,68 @@ func (g *Gateway) addPages(docs fs.FS) error {
 	return nil
 }
 
-// addDocument adds a text that a caller may keep as long as it is the same.
-func (g *Gateway) addDocument(path, media string, text []byte) {
-	sum := sha256.Sum256(text)
-	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+// The servers of the OpenAPI document as it is made, in whose place a node puts
+// its own.
+const (
+	madeServer   = "http://127.0.0.1:8082"
+	madeRegistry = "http://127.0.0.1:8081"
+)
+
+// hosts are the names that a caller may have for a node and that need no
+// quoting in a document.
+var hosts = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`)
+
+// addOpenAPI adds the OpenAPI document, whose servers are the addresses under
+// which its caller reaches the node: so that a client made from it works, and a
+// viewer shows the URLs that it calls.
+func (g *Gateway) addOpenAPI(path, media string, text []byte) {
+	made := string(text)
 	g.add(route{
 		method: http.MethodGet, pattern: path,
 		handle: func(w *response, r *http.Request, _ params) {
-			header := w.Header()
-			header.Set("Cache-Control", "no-cache")
-			header.Set("ETag", tag)
-			if strings.HasPrefix(media, "text/html") {
-				secure(header)
+			text := made
+			scheme, host := g.origin(r)
+			if hosts.MatchString(host) {
+				name, _, err := net.SplitHostPort(host)
+				if err != nil {
+					name = strings.Trim(host, "[]")
+				}
+				port := g.config.RegistryPort
+				if port == "" {
+					port = "8081"
+				}
+				text = strings.NewReplacer(madeServer, g.baseURL(r), madeRegistry,
+					scheme+"://"+net.JoinHostPort(name, port)).Replace(made)
 			}
-			if strings.Contains(r.Header.Get("If-None-Match"), tag) {
-				w.WriteHeader(http.StatusNotModified)
-				return
-			}
-			header.Set("Content-Type", media)
-			_, _ = w.Write(text) // the caller is gone; there is nobody to tell
+			answerDocument(w, r, media, text)
+		},
+	})
+}
+
+// answerDocument sends a text that a caller may keep as long as it is the same.
+func answerDocument(w *response, r *http.Request, media, text string) {
+	sum := sha256.Sum256([]byte(text))
+	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	header := w.Header()
+	header.Set("Cache-Control", "no-cache")
+	header.Set("ETag", tag)
+	if strings.HasPrefix(media, "text/html") {
+		secure(header)
+	}
+	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	header.Set("Content-Type", media)
+	_, _ = io.WriteString(w, text) // the caller is gone; there is nobody to tell
+}
+
+// addDocument adds a text that is the same for all.
+func (g *Gateway) addDocument(path, media string, text []byte) {
+	g.add(route{
+		method: http.MethodGet, pattern: path,
+		handle: func(w *response, r *http.Request, _ params) {
+			answerDocument(w, r, media, string(text))
 		},
 	})
 }

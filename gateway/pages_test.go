@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -113,4 +114,21 @@ func TestAScriptInANameStaysText(t *testing.T) {
 	assert.Equal(t, "nosniff", answer.header.Get("X-Content-Type-Options"))
 	page := f.do(t, http.MethodGet, "/docs", "", "Accept-Encoding: identity")
 	assert.NotContains(t, page.body, "script>alert")
+}
+
+func TestTheDocumentNamesTheServerThatItCameFrom(t *testing.T) {
+	f := newFront(t, func(c *gateway.Config) {
+		c.Docs, c.RegistryPort = os.DirFS("../docs/openapi"), "9999"
+	})
+	answer := f.do(t, http.MethodGet, "/openapi.json", "", "Accept-Encoding: identity")
+	has := func(text, part string) bool { return strings.Contains(text, part) }
+	assert.True(t, has(answer.body, `"url": "`+f.url+`"`))
+	assert.True(t, has(answer.body, `"url": "http://127.0.0.1:9999"`))
+	assert.False(t, has(answer.body, `"http://127.0.0.1:8082`))
+	named := f.raw(t, "GET /openapi.yaml HTTP/1.1\r\nHost: node.example\r\n\r\n").answer(t)
+	assert.True(t, has(named.body, "url: http://node.example\n"))
+	assert.NotEqual(t, answer.header.Get("ETag"), named.header.Get("ETag"))
+	assert.False(t, has(named.body, f.url))
+	hostile := f.raw(t, "GET /openapi.json HTTP/1.1\r\nHost: a\"<script>\r\n\r\n").answer(t)
+	assert.False(t, has(hostile.body, "<script>"))
 }

@@ -60,7 +60,7 @@ func (g *Gateway) produceNative(w *response, r *http.Request, p params) {
 		return
 	}
 	in.request.Topic = p["topic"]
-	answer, err := g.produceOnce(w, r, &in.request, text, "")
+	answer, err := g.produceOnce(w, r, &in.request, text)
 	if err != nil {
 		g.fail(w, r, err)
 		return

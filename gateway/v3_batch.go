@@ -87,6 +87,11 @@ func (g *Gateway) v3Batch(w *response, r *http.Request, p params) {
 		return
 	}
 	ctx := outgoing(r)
+	key, err := keyOf(r.Header)
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
 	cluster, err := g.clusterID(ctx)
 	if err != nil {
 		g.fail(w, r, err)
@@ -102,7 +107,8 @@ func (g *Gateway) v3Batch(w *response, r *http.Request, p params) {
 			var answer *sluicev1.ProduceResponse
 			answer, err = g.streams.Produce(ctx, &sluicev1.ProduceRequest{
 				Topic: p["topic"], Acks: sluicev1.Acks_ACKS_ALL,
-				Records: []*sluicev1.ProduceRecord{ready.record},
+				Records:        []*sluicev1.ProduceRecord{ready.record},
+				IdempotencyKey: partOfKey(key, *ready.id),
 			})
 			if err == nil {
 				result, err = resultOf(answer, nil)

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -65,13 +66,18 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 		g.fail(w, r, err)
 		return
 	}
+	key, err := keyOf(r.Header)
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
 	control := http.NewResponseController(w.ResponseWriter)
 	_ = control.EnableFullDuplex() // HTTP/2 is that by itself
 	// A body that cannot be read on cancels the request's context; what was sent
 	// before that is written all the same, and gets its receipts.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(outgoing(r)))
 	s := &v3Stream{
-		g: g, ctx: ctx, cluster: cluster, topic: p["topic"],
+		g: g, ctx: ctx, cluster: cluster, topic: p["topic"], key: key,
 		from:    newObjects(from, int(g.limits.BodyBytesMax), g.holdBody),
 		until:   time.Now().Add(g.limits.ProduceStreamTimeMax),
 		encoder: g.newV3Encoder(ctx, p["topic"]),
@@ -138,6 +144,8 @@ type v3Stream struct {
 	ctx     context.Context
 	cluster string
 	topic   string
+	key     string // an idempotency key, of which each record has its own part
+	count   int    // of records that were read
 	from    *objects
 	until   time.Time
 	encoder *v3Encoder
@@ -152,6 +160,7 @@ func (s *v3Stream) read() {
 		if next == nil {
 			break
 		}
+		s.count++
 		if next.err == nil {
 			next.err = s.send(next)
 		}
@@ -223,7 +232,8 @@ func (s *v3Stream) send(next *v3Ready) error {
 	}
 	err := s.sender.Send(&sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
 		Topic: s.topic, Acks: sluicev1.Acks_ACKS_ALL,
-		Records: []*sluicev1.ProduceRecord{next.record},
+		Records:        []*sluicev1.ProduceRecord{next.record},
+		IdempotencyKey: partOfKey(s.key, strconv.Itoa(s.count)),
 	}})
 	if errors.Is(err, io.EOF) { // why is in the answer
 		return nil

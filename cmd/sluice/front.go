@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ func startFront(
 	}
 	if p.registry != nil {
 		config.Schemas = broker
+		_, config.RegistryPort, _ = net.SplitHostPort(p.registry.Addr().String())
 	}
 	if p.metrics == nil {
 		config.Metrics = metrics

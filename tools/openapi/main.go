@@ -87,6 +87,7 @@ type object = map[string]any
 type document struct {
 	OpenAPI    string `json:"openapi" yaml:"openapi"`
 	Info       any    `json:"info" yaml:"info"`
+	Servers    any    `json:"servers" yaml:"servers"`
 	Security   any    `json:"security" yaml:"security"`
 	Tags       any    `json:"tags" yaml:"tags"`
 	Paths      object `json:"paths" yaml:"paths"`
@@ -120,7 +121,7 @@ func build(generated object, read func(name string) ([]byte, error)) (*document,
 		return nil, err
 	}
 	d := &document{
-		OpenAPI: "3.1.0", Info: over.Info, Security: over.Security,
+		OpenAPI: "3.1.0", Info: over.Info, Servers: over.Servers, Security: over.Security,
 		Paths:      objectAt(generated, "paths"),
 		Components: object{"schemas": objectAt(generated, "components", "schemas")},
 	}
@@ -137,7 +138,11 @@ func build(generated object, read func(name string) ([]byte, error)) (*document,
 			return nil, err
 		}
 	}
-	return d, nil
+	part := object{}
+	if err := parse(registryFile, read, &part); err != nil {
+		return nil, err
+	}
+	return d, d.addRegistry(part)
 }
 
 // parse reads a YAML file into a value; a name that the value does not have is

@@ -30,7 +30,7 @@ func operations(d object, visit func(path, verb string, item, operation object))
 	for path := range objectAt(d, "paths") {
 		item := objectAt(d, "paths", path)
 		for _, verb := range slices.Sorted(maps.Keys(item)) {
-			if verb != "parameters" {
+			if verb != "parameters" && verb != "servers" {
 				visit(path, verb, item, objectAt(item, verb))
 			}
 		}

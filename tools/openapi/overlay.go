@@ -17,6 +17,7 @@ import (
 // overlay is what the protos cannot say.
 type overlay struct {
 	Info            object               `yaml:"info"`
+	Servers         []any                `yaml:"servers"`
 	Security        []any                `yaml:"security"`
 	SecuritySchemes object               `yaml:"securitySchemes"`
 	Tags            []tag                `yaml:"tags"`
