@@ -31,7 +31,8 @@ func exampleClient(topic string) (*sluice.Client, func()) {
 func ExampleDial() {
 	address, stop := exampleNode("flights")
 	defer stop()
-	client, err := sluice.Dial("127.0.0.1:1,"+address, // one that does not answer, and one that does
+	// One address does not answer, and the other does.
+	client, err := sluice.Dial("127.0.0.1:1,"+address,
 		sluice.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		sluice.WithGRPCOptions(grpc.WithUserAgent("departures-board")),
 		sluice.WithHooks(sluice.Hooks{
