@@ -284,7 +284,7 @@ func (s *Server) partition(t *topic, partition int32) (*replica.Partition, error
 			return log, nil
 		}
 	}
-	return nil, fault.NotLeaderOrFollower.With("topic", t.Name, "partition", partition)
+	return nil, notHere(t.Name, partition)
 }
 
 // located gives an error of the store, which knows topics by id only, the name

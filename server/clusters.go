@@ -24,12 +24,24 @@ func (c *clusterService) GetCluster(
 	if id := snapshot.Controller(); id != cluster.NoLeader {
 		message.ControllerId = &id
 	}
+	loads := loadsOf(snapshot)
 	for _, b := range snapshot.Brokers() {
-		message.Brokers = append(message.Brokers, brokerMessage(b))
+		message.Brokers = append(message.Brokers, brokerMessage(b, loads))
 	}
 	for _, t := range snapshot.Topics() {
 		message.TopicCount++
 		message.PartitionCount += int32(len(t.Partitions))
+		for _, p := range t.Partitions {
+			if len(p.ISR) < len(p.Replicas) {
+				message.UnderReplicatedPartitionCount++
+			}
+			if p.Leader == cluster.NoLeader {
+				message.LeaderlessPartitionCount++
+			}
+			if len(p.Adding)+len(p.Removing) > 0 {
+				message.ReassigningPartitionCount++
+			}
+		}
 	}
 	return &sluicev1.GetClusterResponse{Cluster: message}, nil
 }
@@ -50,7 +62,9 @@ func (c *clusterService) ListBrokers(
 		}
 	}
 	response := &sluicev1.ListBrokersResponse{}
-	for _, b := range c.s.cluster.Brokers() {
+	snapshot := c.s.cluster.Snapshot()
+	loads := loadsOf(snapshot)
+	for _, b := range snapshot.Brokers() {
 		if int64(b.ID) <= after {
 			continue
 		}
@@ -59,7 +73,7 @@ func (c *clusterService) ListBrokers(
 			response.NextPageToken = list.token(strconv.Itoa(int(last)))
 			break
 		}
-		response.Brokers = append(response.Brokers, brokerMessage(b))
+		response.Brokers = append(response.Brokers, brokerMessage(b, loads))
 	}
 	return response, nil
 }
@@ -72,7 +86,8 @@ func (c *clusterService) GetBroker(
 	if err != nil {
 		return nil, err
 	}
-	return &sluicev1.GetBrokerResponse{Broker: brokerMessage(b)}, nil
+	loads := loadsOf(c.s.cluster.Snapshot())
+	return &sluicev1.GetBrokerResponse{Broker: brokerMessage(b, loads)}, nil
 }
 
 // broker returns a broker that is alive.
@@ -86,8 +101,42 @@ func (s *Server) broker(id int32) (cluster.Broker, error) {
 		"there is no broker %d", id)
 }
 
-func brokerMessage(b cluster.Broker) *sluicev1.Broker {
+// load is how many partitions a broker leads and keeps.
+type load struct{ leaders, replicas int32 }
+
+func loadsOf(s *cluster.Snapshot) map[int32]load {
+	loads := map[int32]load{}
+	for _, t := range s.Topics() {
+		for _, p := range t.Partitions {
+			for _, id := range p.Replicas {
+				l := loads[id]
+				l.replicas++
+				if id == p.Leader {
+					l.leaders++
+				}
+				loads[id] = l
+			}
+		}
+	}
+	return loads
+}
+
+func brokerMessage(b cluster.Broker, loads map[int32]load) *sluicev1.Broker {
 	return &sluicev1.Broker{
 		BrokerId: b.ID, GrpcAddress: b.GRPCAddress, HttpAddress: b.HTTPAddress, Rack: b.Rack,
+		State: stateOf(b), BrokerEpoch: b.Epoch,
+		LeaderCount: loads[b.ID].leaders, ReplicaCount: loads[b.ID].replicas,
 	}
+}
+
+func stateOf(b cluster.Broker) sluicev1.BrokerState {
+	switch {
+	case b.State == cluster.BrokerCorrupt:
+		return sluicev1.BrokerState_BROKER_STATE_CORRUPT
+	case b.State == cluster.BrokerDraining:
+		return sluicev1.BrokerState_BROKER_STATE_DRAINING
+	case !b.Admitted:
+		return sluicev1.BrokerState_BROKER_STATE_STARTING
+	}
+	return sluicev1.BrokerState_BROKER_STATE_RUNNING
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -31,12 +32,32 @@ func (p *production) locate(partition int32) (part, error) {
 	if p.elsewhere == nil || !errors.Is(err, fault.NotLeaderOrFollower) {
 		return part{}, err
 	}
-	own := route{node: p.s.cluster.NodeID()}
-	to := leaderOf(own, p.topic.Name, partition, p.s.cluster.Snapshot())
-	if to.node == own.node {
-		return part{}, err
-	}
+	to := p.leaderOf(partition)
 	return part{partition: partition, to: &to}, nil
+}
+
+// leaderOf returns the way to the leader of a partition of the topic.
+func (p *production) leaderOf(partition int32) route {
+	own := route{node: p.s.cluster.NodeID()}
+	return leaderOf(own, p.topic.Name, partition, p.s.cluster.Snapshot())
+}
+
+// unwrittenKey marks an error of a produce that was refused before anything was
+// written, so that whoever handed the batch on may try another node.
+const unwrittenKey = "nothing_written"
+
+// notHere is the error of a node that does not lead a partition and has written
+// nothing.
+func notHere(topic string, partition int32) error {
+	return fault.NotLeaderOrFollower.With("topic", topic, "partition", partition,
+		unwrittenKey, true)
+}
+
+// unwritten reports whether an error, also one of another node, is notHere.
+func unwritten(err error) bool {
+	e := fault.From(err)
+	return e != nil && e.Fault == fault.NotLeaderOrFollower &&
+		slices.Contains(e.Metadata, fault.Pair{Name: unwrittenKey, Value: "true"})
 }
 
 // hand gives a part to the node that leads its partition.
@@ -112,22 +133,30 @@ func (s *Server) produceAtLeader(
 		return leaderOf(own, request.GetTopic(), request.GetPartition(), at).
 			orLeaderless(request.GetTopic(), request.GetPartition())
 	}
-	err := s.routed(ctx, false, find, func(to route) error {
-		if to.node != own.node {
-			return s.send(ctx, to, sluicev1.LogService_Produce_FullMethodName, request, reply)
+	err := s.routed(ctx, false, find, func(to route) (err error) {
+		if to.node == own.node { // it has come to lead meanwhile
+			reply, err = s.produceHere(ctx, request)
+		} else {
+			err = s.send(ctx, to, sluicev1.LogService_Produce_FullMethodName, request, reply)
 		}
-		p, err := s.newProduction(ctx, request, nil) // it has come to lead meanwhile
-		if err != nil {
-			if errors.Is(err, fault.NotLeaderOrFollower) {
-				return unsentError{err}
-			}
-			return err
+		if unwritten(err) {
+			return unsentError{err}
 		}
-		p.submit()
-		reply, err = p.answer(ctx)
 		return err
 	})
 	return reply, err
+}
+
+// produceHere writes to partitions that this node leads.
+func (s *Server) produceHere(
+	ctx context.Context, request *sluicev1.ProduceRequest,
+) (*sluicev1.ProduceResponse, error) {
+	p, err := s.newProduction(ctx, request, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.submit()
+	return p.answer(ctx)
 }
 
 // relays hand the batches of one produce stream on: for each leader a stream of
@@ -163,6 +192,10 @@ func (r *relays) hand(
 	if to.node == cluster.NoLeader {
 		_, err := to.orLeaderless(request.GetTopic(), request.GetPartition())
 		done(nil, err)
+		return
+	}
+	if to.node == r.s.cluster.NodeID() { // it is coming to lead, or going
+		done(nil, notHere(request.GetTopic(), request.GetPartition()))
 		return
 	}
 	relay, err := r.relay(to)

@@ -240,7 +240,16 @@ func (p *production) submit() {
 			}
 			p.settled()
 		}
-		if err := part.log.Append(request, acksOf(p.request.GetAcks()), done); err != nil {
+		err := part.log.Append(request, acksOf(p.request.GetAcks()), done)
+		switch {
+		case errors.Is(err, fault.NotLeaderOrFollower) && p.elsewhere != nil:
+			to := p.leaderOf(part.partition) // which has changed since
+			part.to = &to
+			p.hand(part)
+		case errors.Is(err, fault.NotLeaderOrFollower):
+			part.err = notHere(p.topic.Name, part.partition)
+			p.settled()
+		case err != nil:
 			part.err = err
 			p.settled()
 		}

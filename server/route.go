@@ -45,6 +45,9 @@ var kinds = map[string]kind{
 	sluicev1.TopicService_AddPartitions_FullMethodName: byController,
 	sluicev1.ConfigService_AlterConfigs_FullMethodName: byController,
 
+	sluicev1.ClusterService_ReassignPartitions_FullMethodName: byController,
+	sluicev1.ClusterService_ElectLeaders_FullMethodName:       byController,
+
 	sluicev1.ConfigService_DescribeConfigs_FullMethodName: byBroker,
 
 	sluicev1.GroupService_GetGroup_FullMethodName:          byCoordinator,

@@ -232,6 +232,10 @@ func (s *Server) Ready() error {
 	if s.isDraining() {
 		return fault.BrokerNotAvailable.Because("the node is stopping")
 	}
+	own, alive := s.cluster.Snapshot().Broker(s.cluster.NodeID())
+	if alive && own.State == cluster.BrokerDraining {
+		return fault.BrokerNotAvailable.Because("the node is stopping")
+	}
 	for _, err := range []error{s.store.Err(), s.cluster.Err(), s.tasks.Err()} {
 		if err != nil {
 			return err

@@ -207,6 +207,8 @@ func topicMessage(t cluster.Topic, partitions bool) *sluicev1.Topic {
 		partition := &sluicev1.TopicPartition{
 			Partition: p.ID, LeaderEpoch: p.LeaderEpoch,
 			ReplicaIds: slices.Clone(p.Replicas), IsrIds: slices.Clone(p.ISR),
+			ElrIds: slices.Clone(p.ELR), AddingIds: slices.Clone(p.Adding),
+			RemovingIds: slices.Clone(p.Removing), Unclean: p.Unclean,
 		}
 		if leader := p.Leader; leader != cluster.NoLeader {
 			partition.LeaderId = &leader

@@ -119,9 +119,9 @@ func TestATopicIsDescribedWithItsOffsets(t *testing.T) {
 func TestTheClusterIsShown(t *testing.T) {
 	c := startCLI(t)
 	info := c.ok("", "cluster", "info")
-	assert.Contains(t, info, "controller  0\nbrokers     1\n")
+	assert.Contains(t, info, "controller        0\nbrokers           1\n")
 	brokers := c.ok("", "cluster", "brokers")
-	assert.Contains(t, brokers, "BROKER  GRPC")
+	assert.Contains(t, brokers, "BROKER  STATE    GRPC")
 	assert.Contains(t, brokers, c.address)
 	assert.Contains(t, c.ok("", "cluster", "brokers", "--output", "json"), `"broker_id": 0`)
 }

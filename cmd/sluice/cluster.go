@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func newClusterCommand() *cobra.Command {
-	cluster := &cobra.Command{Use: "cluster", Short: "Show the cluster and its brokers"}
+	cluster := &cobra.Command{Use: "cluster", Short: "Show the cluster, and move partitions"}
 	conn := addConnection(cluster)
 	cluster.AddCommand(&cobra.Command{
 		Use:     "info",
@@ -34,6 +35,9 @@ func newClusterCommand() *cobra.Command {
 			t.row("brokers", len(info.GetBrokers()))
 			t.row("topics", info.GetTopicCount())
 			t.row("partitions", info.GetPartitionCount())
+			t.row("under-replicated", info.GetUnderReplicatedPartitionCount())
+			t.row("without a leader", info.GetLeaderlessPartitionCount())
+			t.row("reassigning", info.GetReassigningPartitionCount())
 			t.row("version", info.GetVersion())
 			return t.Flush()
 		}),
@@ -55,17 +59,26 @@ func newClusterCommand() *cobra.Command {
 			return writeBrokers(c.OutOrStdout(), info)
 		}),
 	})
+	cluster.AddCommand(newReassignCommand(conn), newElectCommand(conn))
+	cluster.AddCommand(newQuorumCommands(conn)...)
 	return cluster
 }
 
+// shortName is an enum's value as people write it.
+func shortName(name, prefix string) string {
+	return strings.ToLower(strings.TrimPrefix(name, prefix))
+}
+
 func writeBrokers(w io.Writer, info *sluicev1.Cluster) error {
-	t := newTable(w, "BROKER", "GRPC", "HTTP", "RACK", "CONTROLLER")
+	t := newTable(w, "BROKER", "STATE", "GRPC", "HTTP", "RACK", "LEADS", "REPLICAS", "CONTROLLER")
 	for _, b := range info.GetBrokers() {
 		controller := "no"
 		if info.ControllerId != nil && info.GetControllerId() == b.GetBrokerId() {
 			controller = "yes"
 		}
-		t.row(b.GetBrokerId(), b.GetGrpcAddress(), b.GetHttpAddress(), b.GetRack(), controller)
+		t.row(b.GetBrokerId(), shortName(b.GetState().String(), "BROKER_STATE_"),
+			b.GetGrpcAddress(), b.GetHttpAddress(), b.GetRack(), b.GetLeaderCount(),
+			b.GetReplicaCount(), controller)
 	}
 	return t.Flush()
 }

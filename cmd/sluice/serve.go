@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -96,6 +97,7 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 	}
 	defer closing(&err, "broker", node.Close)
 	defer closing(&err, "front", func() error { return front.drain(node) })
+	defer handOver(meta, store, log)
 	if err := front.serve(ctx, node, broker); err != nil {
 		return err
 	}
@@ -120,6 +122,23 @@ func awaitStop(
 		return fmt.Errorf("the metadata failed: %w", meta.Err())
 	case <-front.failed():
 		return front.group.Err()
+	}
+}
+
+// handOverTime bounds how long a stopping node waits until others have taken over
+// what it leads (controlled shutdown).
+const handOverTime = 30 * time.Second
+
+// handOver lets other nodes take over what this one leads, before it stops
+// serving. A node whose log or place in the cluster has failed just stops.
+func handOver(meta *cluster.Cluster, store *storage.Store, log *slog.Logger) {
+	if store.Err() != nil || meta.Err() != nil || meta.Fenced() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	if err := meta.Drain(ctx); err != nil {
+		log.Warn("stopping before the others have taken over", "error", err)
 	}
 }
 

@@ -61,8 +61,11 @@ func (c *controller) run(ctx context.Context) error {
 
 func (c *controller) step(ctx context.Context, s *Snapshot) error {
 	if s.ctl.mod == 0 {
-		if s.nodes[c.member.id].live.mod == 0 {
+		switch own := s.nodes[c.member.id].live; {
+		case own.mod == 0:
 			return nil // its lease is gone; it comes back as another change
+		case own.record.State != BrokerRunning && s.others(c.member.id):
+			return nil // it is about to stop, or should
 		}
 		return c.campaign(ctx)
 	}

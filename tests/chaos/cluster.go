@@ -217,6 +217,29 @@ func (c *cluster) whole(ctx context.Context) error {
 	}
 }
 
+// inSync returns once all replicas of a topic are in sync.
+func (c *cluster) inSync(ctx context.Context, topic string) error {
+	for {
+		call, cancel := context.WithTimeout(ctx, 2*time.Second)
+		got, err := sluicev1.NewTopicServiceClient(c.nodes[0].conn).GetTopic(call,
+			&sluicev1.GetTopicRequest{Topic: topic})
+		cancel()
+		behind := 0
+		for _, p := range got.GetTopic().GetPartitions() {
+			if len(p.GetIsrIds()) < len(p.GetReplicaIds()) {
+				behind++
+			}
+		}
+		if err == nil && behind == 0 {
+			return nil
+		}
+		if sleeping := sleep(ctx, 100*time.Millisecond); sleeping != nil {
+			return fmt.Errorf("%d partitions of %s are not in sync: %w", behind, topic,
+				errors.Join(sleeping, err))
+		}
+	}
+}
+
 // revive starts every node that does not run.
 func (c *cluster) revive() error {
 	var errs []error
@@ -238,7 +261,8 @@ func (c *cluster) close() {
 }
 
 // violations returns lines of the nodes' logs that say that a rule was broken,
-// or that a handler panicked.
+// or that something panicked. A full disk may end a process by SIGBUS, which is
+// none: a page of a mapped file has no room.
 func (c *cluster) violations() []string {
 	var found []string
 	for _, p := range c.nodes {
@@ -247,7 +271,8 @@ func (c *cluster) violations() []string {
 			continue
 		}
 		for line := range strings.SplitSeq(string(raw), "\n") {
-			if strings.Contains(line, "INVARIANT") || strings.Contains(line, "panic") {
+			if strings.Contains(line, "INVARIANT") || strings.Contains(line, "panic in a ") ||
+				strings.HasPrefix(line, "panic: ") {
 				found = append(found, fmt.Sprintf("node %d: %s", p.id, line))
 			}
 		}

@@ -22,6 +22,121 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a broker does.
+type BrokerState int32
+
+const (
+	// Unknown.
+	BrokerState_BROKER_STATE_UNSPECIFIED BrokerState = 0
+	// It has registered, and the controller has not taken note of that yet.
+	BrokerState_BROKER_STATE_STARTING BrokerState = 1
+	// It serves.
+	BrokerState_BROKER_STATE_RUNNING BrokerState = 2
+	// It is about to stop, and others take over what it leads.
+	BrokerState_BROKER_STATE_DRAINING BrokerState = 3
+	// Its storage is damaged: it serves nothing.
+	BrokerState_BROKER_STATE_CORRUPT BrokerState = 4
+)
+
+// Enum value maps for BrokerState.
+var (
+	BrokerState_name = map[int32]string{
+		0: "BROKER_STATE_UNSPECIFIED",
+		1: "BROKER_STATE_STARTING",
+		2: "BROKER_STATE_RUNNING",
+		3: "BROKER_STATE_DRAINING",
+		4: "BROKER_STATE_CORRUPT",
+	}
+	BrokerState_value = map[string]int32{
+		"BROKER_STATE_UNSPECIFIED": 0,
+		"BROKER_STATE_STARTING":    1,
+		"BROKER_STATE_RUNNING":     2,
+		"BROKER_STATE_DRAINING":    3,
+		"BROKER_STATE_CORRUPT":     4,
+	}
+)
+
+func (x BrokerState) Enum() *BrokerState {
+	p := new(BrokerState)
+	*p = x
+	return p
+}
+
+func (x BrokerState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BrokerState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_cluster_proto_enumTypes[0].Descriptor()
+}
+
+func (BrokerState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_cluster_proto_enumTypes[0]
+}
+
+func (x BrokerState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BrokerState.Descriptor instead.
+func (BrokerState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{0}
+}
+
+// Which leader to choose.
+type ElectionType int32
+
+const (
+	// As ELECTION_TYPE_PREFERRED.
+	ElectionType_ELECTION_TYPE_UNSPECIFIED ElectionType = 0
+	// The first of the replicas.
+	ElectionType_ELECTION_TYPE_PREFERRED ElectionType = 1
+	// Whichever is named, although it may lack acknowledged records, which are
+	// then lost for good. Only where no broker is alive that has them all.
+	ElectionType_ELECTION_TYPE_UNCLEAN ElectionType = 2
+)
+
+// Enum value maps for ElectionType.
+var (
+	ElectionType_name = map[int32]string{
+		0: "ELECTION_TYPE_UNSPECIFIED",
+		1: "ELECTION_TYPE_PREFERRED",
+		2: "ELECTION_TYPE_UNCLEAN",
+	}
+	ElectionType_value = map[string]int32{
+		"ELECTION_TYPE_UNSPECIFIED": 0,
+		"ELECTION_TYPE_PREFERRED":   1,
+		"ELECTION_TYPE_UNCLEAN":     2,
+	}
+)
+
+func (x ElectionType) Enum() *ElectionType {
+	p := new(ElectionType)
+	*p = x
+	return p
+}
+
+func (x ElectionType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ElectionType) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_cluster_proto_enumTypes[1].Descriptor()
+}
+
+func (ElectionType) Type() protoreflect.EnumType {
+	return &file_sluice_v1_cluster_proto_enumTypes[1]
+}
+
+func (x ElectionType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ElectionType.Descriptor instead.
+func (ElectionType) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{1}
+}
+
 // The cluster.
 type Cluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -36,9 +151,15 @@ type Cluster struct {
 	// The number of partitions of all topics.
 	PartitionCount int32 `protobuf:"varint,5,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
 	// The version of the node that answered.
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// The number of partitions of which fewer replicas are in sync than there are.
+	UnderReplicatedPartitionCount int32 `protobuf:"varint,7,opt,name=under_replicated_partition_count,json=underReplicatedPartitionCount,proto3" json:"under_replicated_partition_count,omitempty"`
+	// The number of partitions that nobody leads.
+	LeaderlessPartitionCount int32 `protobuf:"varint,8,opt,name=leaderless_partition_count,json=leaderlessPartitionCount,proto3" json:"leaderless_partition_count,omitempty"`
+	// The number of partitions that get other replicas.
+	ReassigningPartitionCount int32 `protobuf:"varint,9,opt,name=reassigning_partition_count,json=reassigningPartitionCount,proto3" json:"reassigning_partition_count,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -113,6 +234,27 @@ func (x *Cluster) GetVersion() string {
 	return ""
 }
 
+func (x *Cluster) GetUnderReplicatedPartitionCount() int32 {
+	if x != nil {
+		return x.UnderReplicatedPartitionCount
+	}
+	return 0
+}
+
+func (x *Cluster) GetLeaderlessPartitionCount() int32 {
+	if x != nil {
+		return x.LeaderlessPartitionCount
+	}
+	return 0
+}
+
+func (x *Cluster) GetReassigningPartitionCount() int32 {
+	if x != nil {
+		return x.ReassigningPartitionCount
+	}
+	return 0
+}
+
 // A broker.
 type Broker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -123,7 +265,15 @@ type Broker struct {
 	// Where it serves HTTP, as host:port. Empty if it doesn't.
 	HttpAddress string `protobuf:"bytes,3,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
 	// Its failure domain. Empty if none was given.
-	Rack          string `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	// What it does. A broker that has gone is not listed.
+	State BrokerState `protobuf:"varint,5,opt,name=state,proto3,enum=sluice.v1.BrokerState" json:"state,omitempty"`
+	// Its epoch, which grows with every start.
+	BrokerEpoch int64 `protobuf:"varint,6,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	// The number of partitions that it leads.
+	LeaderCount int32 `protobuf:"varint,7,opt,name=leader_count,json=leaderCount,proto3" json:"leader_count,omitempty"`
+	// The number of partitions that it keeps a copy of.
+	ReplicaCount  int32 `protobuf:"varint,8,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +336,847 @@ func (x *Broker) GetRack() string {
 	return ""
 }
 
+func (x *Broker) GetState() BrokerState {
+	if x != nil {
+		return x.State
+	}
+	return BrokerState_BROKER_STATE_UNSPECIFIED
+}
+
+func (x *Broker) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *Broker) GetLeaderCount() int32 {
+	if x != nil {
+		return x.LeaderCount
+	}
+	return 0
+}
+
+func (x *Broker) GetReplicaCount() int32 {
+	if x != nil {
+		return x.ReplicaCount
+	}
+	return 0
+}
+
+// The replicas that a partition has or is to have.
+type PartitionReassignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition, from 0.
+	Partition int32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The brokers that are to keep it, the preferred leader first. In a request,
+	// none cancels the move that is under way.
+	ReplicaIds []int32 `protobuf:"varint,3,rep,packed,name=replica_ids,json=replicaIds,proto3" json:"replica_ids,omitempty"`
+	// Those of them that do not have it all yet.
+	AddingIds []int32 `protobuf:"varint,4,rep,packed,name=adding_ids,json=addingIds,proto3" json:"adding_ids,omitempty"`
+	// The brokers that keep it until then.
+	RemovingIds   []int32 `protobuf:"varint,5,rep,packed,name=removing_ids,json=removingIds,proto3" json:"removing_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionReassignment) Reset() {
+	*x = PartitionReassignment{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionReassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionReassignment) ProtoMessage() {}
+
+func (x *PartitionReassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionReassignment.ProtoReflect.Descriptor instead.
+func (*PartitionReassignment) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PartitionReassignment) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionReassignment) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionReassignment) GetReplicaIds() []int32 {
+	if x != nil {
+		return x.ReplicaIds
+	}
+	return nil
+}
+
+func (x *PartitionReassignment) GetAddingIds() []int32 {
+	if x != nil {
+		return x.AddingIds
+	}
+	return nil
+}
+
+func (x *PartitionReassignment) GetRemovingIds() []int32 {
+	if x != nil {
+		return x.RemovingIds
+	}
+	return nil
+}
+
+// A request to move partitions. Either `reassignments` or `leaving_broker_id`.
+type ReassignPartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to move, at most 10,000 partitions, each once.
+	Reassignments []*PartitionReassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// Move everything away from this broker, so that it can be taken out of the
+	// cluster: each of its replicas to a broker that has none of the partition,
+	// in a rack of its own where there is one, and with the fewest replicas.
+	LeavingBrokerId *int32 `protobuf:"varint,2,opt,name=leaving_broker_id,json=leavingBrokerId,proto3,oneof" json:"leaving_broker_id,omitempty"`
+	// Return what would be moved, and move nothing.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsRequest) Reset() {
+	*x = ReassignPartitionsRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsRequest) ProtoMessage() {}
+
+func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReassignPartitionsRequest) GetReassignments() []*PartitionReassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ReassignPartitionsRequest) GetLeavingBrokerId() int32 {
+	if x != nil && x.LeavingBrokerId != nil {
+		return *x.LeavingBrokerId
+	}
+	return 0
+}
+
+func (x *ReassignPartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// The answer to ReassignPartitions.
+type ReassignPartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What moves, or would, by topic and partition. Partitions that have their new
+	// replicas already are left out.
+	Reassignments []*PartitionReassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsResponse) Reset() {
+	*x = ReassignPartitionsResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsResponse) ProtoMessage() {}
+
+func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReassignPartitionsResponse) GetReassignments() []*PartitionReassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+// A request for the moves that are under way.
+type ListReassignmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of moves to return at most. 0: 1,000; at most 10,000 (more is
+	// coerced).
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsRequest) Reset() {
+	*x = ListReassignmentsRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsRequest) ProtoMessage() {}
+
+func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsRequest.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListReassignmentsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReassignmentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of moves.
+type ListReassignmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The moves by topic and partition.
+	Reassignments []*PartitionReassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// What to send as `page_token` for the next page. Empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsResponse) Reset() {
+	*x = ListReassignmentsResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsResponse) ProtoMessage() {}
+
+func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsResponse.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListReassignmentsResponse) GetReassignments() []*PartitionReassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ListReassignmentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A request to choose leaders.
+type ElectLeadersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which leader. Default ELECTION_TYPE_PREFERRED.
+	ElectionType ElectionType `protobuf:"varint,1,opt,name=election_type,json=electionType,proto3,enum=sluice.v1.ElectionType" json:"election_type,omitempty"`
+	// The topic. Empty: all topics, with ELECTION_TYPE_PREFERRED only.
+	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partitions. Empty: all that have another leader, with
+	// ELECTION_TYPE_PREFERRED only.
+	Partitions []int32 `protobuf:"varint,3,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	// The broker that is to lead, with ELECTION_TYPE_UNCLEAN.
+	BrokerId      *int32 `protobuf:"varint,4,opt,name=broker_id,json=brokerId,proto3,oneof" json:"broker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectLeadersRequest) Reset() {
+	*x = ElectLeadersRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectLeadersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectLeadersRequest) ProtoMessage() {}
+
+func (x *ElectLeadersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectLeadersRequest.ProtoReflect.Descriptor instead.
+func (*ElectLeadersRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ElectLeadersRequest) GetElectionType() ElectionType {
+	if x != nil {
+		return x.ElectionType
+	}
+	return ElectionType_ELECTION_TYPE_UNSPECIFIED
+}
+
+func (x *ElectLeadersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ElectLeadersRequest) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *ElectLeadersRequest) GetBrokerId() int32 {
+	if x != nil && x.BrokerId != nil {
+		return *x.BrokerId
+	}
+	return 0
+}
+
+// The answer to ElectLeaders.
+type ElectLeadersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of partitions that have got another leader.
+	ChangedCount  int32 `protobuf:"varint,1,opt,name=changed_count,json=changedCount,proto3" json:"changed_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectLeadersResponse) Reset() {
+	*x = ElectLeadersResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectLeadersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectLeadersResponse) ProtoMessage() {}
+
+func (x *ElectLeadersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectLeadersResponse.ProtoReflect.Descriptor instead.
+func (*ElectLeadersResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ElectLeadersResponse) GetChangedCount() int32 {
+	if x != nil {
+		return x.ChangedCount
+	}
+	return 0
+}
+
+// An etcd that keeps the metadata.
+type QuorumMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The broker whose own it is. Absent for an external one, or where its name
+	// does not say.
+	BrokerId *int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3,oneof" json:"broker_id,omitempty"`
+	// Where the other members reach it, as host:port.
+	PeerAddress string `protobuf:"bytes,2,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// Whether it leads the quorum.
+	Leader bool `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Whether it does not vote yet: it still catches up.
+	Learner bool `protobuf:"varint,4,opt,name=learner,proto3" json:"learner,omitempty"`
+	// Whether it has run at least once.
+	Started       bool `protobuf:"varint,5,opt,name=started,proto3" json:"started,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuorumMember) Reset() {
+	*x = QuorumMember{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuorumMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuorumMember) ProtoMessage() {}
+
+func (x *QuorumMember) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuorumMember.ProtoReflect.Descriptor instead.
+func (*QuorumMember) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *QuorumMember) GetBrokerId() int32 {
+	if x != nil && x.BrokerId != nil {
+		return *x.BrokerId
+	}
+	return 0
+}
+
+func (x *QuorumMember) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+func (x *QuorumMember) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *QuorumMember) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *QuorumMember) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
+// A request for the members of the metadata quorum.
+type ListQuorumMembersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ignored: there are never more than a few.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Ignored.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuorumMembersRequest) Reset() {
+	*x = ListQuorumMembersRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuorumMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuorumMembersRequest) ProtoMessage() {}
+
+func (x *ListQuorumMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuorumMembersRequest.ProtoReflect.Descriptor instead.
+func (*ListQuorumMembersRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListQuorumMembersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListQuorumMembersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// The members of the metadata quorum.
+type ListQuorumMembersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The members by broker.
+	Members []*QuorumMember `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	// Always empty.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuorumMembersResponse) Reset() {
+	*x = ListQuorumMembersResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuorumMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuorumMembersResponse) ProtoMessage() {}
+
+func (x *ListQuorumMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuorumMembersResponse.ProtoReflect.Descriptor instead.
+func (*ListQuorumMembersResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListQuorumMembersResponse) GetMembers() []*QuorumMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ListQuorumMembersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A request to let a node into the metadata quorum.
+type AddQuorumMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new node's id.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Where its etcd will listen, as host:port: its --etcd-peer-listen.
+	PeerAddress string `protobuf:"bytes,2,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// Remove a member of the same node or address before, whose disk is lost.
+	Replace       bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddQuorumMemberRequest) Reset() {
+	*x = AddQuorumMemberRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddQuorumMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddQuorumMemberRequest) ProtoMessage() {}
+
+func (x *AddQuorumMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddQuorumMemberRequest.ProtoReflect.Descriptor instead.
+func (*AddQuorumMemberRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AddQuorumMemberRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *AddQuorumMemberRequest) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+func (x *AddQuorumMemberRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+// The answer to AddQuorumMember.
+type AddQuorumMemberResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All members by broker, the new one among them.
+	Members       []*QuorumMember `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddQuorumMemberResponse) Reset() {
+	*x = AddQuorumMemberResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddQuorumMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddQuorumMemberResponse) ProtoMessage() {}
+
+func (x *AddQuorumMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddQuorumMemberResponse.ProtoReflect.Descriptor instead.
+func (*AddQuorumMemberResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AddQuorumMemberResponse) GetMembers() []*QuorumMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// A request to take a node out of the metadata quorum.
+type RemoveQuorumMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's id.
+	BrokerId      int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveQuorumMemberRequest) Reset() {
+	*x = RemoveQuorumMemberRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveQuorumMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveQuorumMemberRequest) ProtoMessage() {}
+
+func (x *RemoveQuorumMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveQuorumMemberRequest.ProtoReflect.Descriptor instead.
+func (*RemoveQuorumMemberRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RemoveQuorumMemberRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+// The answer to RemoveQuorumMember.
+type RemoveQuorumMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveQuorumMemberResponse) Reset() {
+	*x = RemoveQuorumMemberResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveQuorumMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveQuorumMemberResponse) ProtoMessage() {}
+
+func (x *RemoveQuorumMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveQuorumMemberResponse.ProtoReflect.Descriptor instead.
+func (*RemoveQuorumMemberResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{15}
+}
+
 // A request for the cluster.
 type GetClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -195,7 +1186,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[2]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -207,7 +1198,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[2]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -220,7 +1211,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 // The answer to GetCluster.
@@ -234,7 +1225,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[3]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +1237,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[3]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +1250,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetClusterResponse) GetCluster() *Cluster {
@@ -283,7 +1274,7 @@ type ListBrokersRequest struct {
 
 func (x *ListBrokersRequest) Reset() {
 	*x = ListBrokersRequest{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[4]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +1286,7 @@ func (x *ListBrokersRequest) String() string {
 func (*ListBrokersRequest) ProtoMessage() {}
 
 func (x *ListBrokersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[4]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +1299,7 @@ func (x *ListBrokersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBrokersRequest.ProtoReflect.Descriptor instead.
 func (*ListBrokersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListBrokersRequest) GetPageSize() int32 {
@@ -338,7 +1329,7 @@ type ListBrokersResponse struct {
 
 func (x *ListBrokersResponse) Reset() {
 	*x = ListBrokersResponse{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[5]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +1341,7 @@ func (x *ListBrokersResponse) String() string {
 func (*ListBrokersResponse) ProtoMessage() {}
 
 func (x *ListBrokersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[5]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +1354,7 @@ func (x *ListBrokersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBrokersResponse.ProtoReflect.Descriptor instead.
 func (*ListBrokersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListBrokersResponse) GetBrokers() []*Broker {
@@ -391,7 +1382,7 @@ type GetBrokerRequest struct {
 
 func (x *GetBrokerRequest) Reset() {
 	*x = GetBrokerRequest{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[6]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -403,7 +1394,7 @@ func (x *GetBrokerRequest) String() string {
 func (*GetBrokerRequest) ProtoMessage() {}
 
 func (x *GetBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[6]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -416,7 +1407,7 @@ func (x *GetBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBrokerRequest.ProtoReflect.Descriptor instead.
 func (*GetBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetBrokerRequest) GetBrokerId() int32 {
@@ -437,7 +1428,7 @@ type GetBrokerResponse struct {
 
 func (x *GetBrokerResponse) Reset() {
 	*x = GetBrokerResponse{}
-	mi := &file_sluice_v1_cluster_proto_msgTypes[7]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +1440,7 @@ func (x *GetBrokerResponse) String() string {
 func (*GetBrokerResponse) ProtoMessage() {}
 
 func (x *GetBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_cluster_proto_msgTypes[7]
+	mi := &file_sluice_v1_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +1453,7 @@ func (x *GetBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBrokerResponse.ProtoReflect.Descriptor instead.
 func (*GetBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetBrokerResponse) GetBroker() *Broker {
@@ -476,7 +1467,7 @@ var File_sluice_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x17sluice/v1/cluster.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17sluice/v1/options.proto\"\xf5\x01\n" +
+	"\x17sluice/v1/cluster.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17sluice/v1/options.proto\"\xbc\x03\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12(\n" +
@@ -485,13 +1476,77 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\vtopic_count\x18\x04 \x01(\x05R\n" +
 	"topicCount\x12'\n" +
 	"\x0fpartition_count\x18\x05 \x01(\x05R\x0epartitionCount\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversionB\x10\n" +
-	"\x0e_controller_id\"\x7f\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12G\n" +
+	" under_replicated_partition_count\x18\a \x01(\x05R\x1dunderReplicatedPartitionCount\x12<\n" +
+	"\x1aleaderless_partition_count\x18\b \x01(\x05R\x18leaderlessPartitionCount\x12>\n" +
+	"\x1breassigning_partition_count\x18\t \x01(\x05R\x19reassigningPartitionCountB\x10\n" +
+	"\x0e_controller_id\"\x98\x02\n" +
 	"\x06Broker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fgrpc_address\x18\x02 \x01(\tR\vgrpcAddress\x12!\n" +
 	"\fhttp_address\x18\x03 \x01(\tR\vhttpAddress\x12\x12\n" +
-	"\x04rack\x18\x04 \x01(\tR\x04rack\"\x13\n" +
+	"\x04rack\x18\x04 \x01(\tR\x04rack\x12,\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x16.sluice.v1.BrokerStateR\x05state\x12!\n" +
+	"\fbroker_epoch\x18\x06 \x01(\x03R\vbrokerEpoch\x12!\n" +
+	"\fleader_count\x18\a \x01(\x05R\vleaderCount\x12#\n" +
+	"\rreplica_count\x18\b \x01(\x05R\freplicaCount\"\xc2\x01\n" +
+	"\x15PartitionReassignment\x12\x19\n" +
+	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12!\n" +
+	"\tpartition\x18\x02 \x01(\x05B\x03\xe0A\x02R\tpartition\x12\x1f\n" +
+	"\vreplica_ids\x18\x03 \x03(\x05R\n" +
+	"replicaIds\x12\"\n" +
+	"\n" +
+	"adding_ids\x18\x04 \x03(\x05B\x03\xe0A\x03R\taddingIds\x12&\n" +
+	"\fremoving_ids\x18\x05 \x03(\x05B\x03\xe0A\x03R\vremovingIds\"\xcf\x01\n" +
+	"\x19ReassignPartitionsRequest\x12F\n" +
+	"\rreassignments\x18\x01 \x03(\v2 .sluice.v1.PartitionReassignmentR\rreassignments\x12/\n" +
+	"\x11leaving_broker_id\x18\x02 \x01(\x05H\x00R\x0fleavingBrokerId\x88\x01\x01\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnlyB\x14\n" +
+	"\x12_leaving_broker_id\"d\n" +
+	"\x1aReassignPartitionsResponse\x12F\n" +
+	"\rreassignments\x18\x01 \x03(\v2 .sluice.v1.PartitionReassignmentR\rreassignments\"V\n" +
+	"\x18ListReassignmentsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8b\x01\n" +
+	"\x19ListReassignmentsResponse\x12F\n" +
+	"\rreassignments\x18\x01 \x03(\v2 .sluice.v1.PartitionReassignmentR\rreassignments\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x01\n" +
+	"\x13ElectLeadersRequest\x12<\n" +
+	"\relection_type\x18\x01 \x01(\x0e2\x17.sluice.v1.ElectionTypeR\felectionType\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x03(\x05R\n" +
+	"partitions\x12 \n" +
+	"\tbroker_id\x18\x04 \x01(\x05H\x00R\bbrokerId\x88\x01\x01B\f\n" +
+	"\n" +
+	"_broker_id\";\n" +
+	"\x14ElectLeadersResponse\x12#\n" +
+	"\rchanged_count\x18\x01 \x01(\x05R\fchangedCount\"\xad\x01\n" +
+	"\fQuorumMember\x12 \n" +
+	"\tbroker_id\x18\x01 \x01(\x05H\x00R\bbrokerId\x88\x01\x01\x12!\n" +
+	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x18\n" +
+	"\alearner\x18\x04 \x01(\bR\alearner\x12\x18\n" +
+	"\astarted\x18\x05 \x01(\bR\astartedB\f\n" +
+	"\n" +
+	"_broker_id\"V\n" +
+	"\x18ListQuorumMembersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
+	"\x19ListQuorumMembersResponse\x121\n" +
+	"\amembers\x18\x01 \x03(\v2\x17.sluice.v1.QuorumMemberR\amembers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"w\n" +
+	"\x16AddQuorumMemberRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12&\n" +
+	"\fpeer_address\x18\x02 \x01(\tB\x03\xe0A\x02R\vpeerAddress\x12\x18\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\"L\n" +
+	"\x17AddQuorumMemberResponse\x121\n" +
+	"\amembers\x18\x01 \x03(\v2\x17.sluice.v1.QuorumMemberR\amembers\"=\n" +
+	"\x19RemoveQuorumMemberRequest\x12 \n" +
+	"\tbroker_id\x18\x01 \x01(\x05B\x03\xe0A\x02R\bbrokerId\"\x1c\n" +
+	"\x1aRemoveQuorumMemberResponse\"\x13\n" +
 	"\x11GetClusterRequest\"B\n" +
 	"\x12GetClusterResponse\x12,\n" +
 	"\acluster\x18\x01 \x01(\v2\x12.sluice.v1.ClusterR\acluster\"P\n" +
@@ -505,12 +1560,28 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\x10GetBrokerRequest\x12 \n" +
 	"\tbroker_id\x18\x01 \x01(\x05B\x03\xe0A\x02R\bbrokerId\">\n" +
 	"\x11GetBrokerResponse\x12)\n" +
-	"\x06broker\x18\x01 \x01(\v2\x11.sluice.v1.BrokerR\x06broker2\xe5\x02\n" +
+	"\x06broker\x18\x01 \x01(\v2\x11.sluice.v1.BrokerR\x06broker*\x95\x01\n" +
+	"\vBrokerState\x12\x1c\n" +
+	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15BROKER_STATE_STARTING\x10\x01\x12\x18\n" +
+	"\x14BROKER_STATE_RUNNING\x10\x02\x12\x19\n" +
+	"\x15BROKER_STATE_DRAINING\x10\x03\x12\x18\n" +
+	"\x14BROKER_STATE_CORRUPT\x10\x04*e\n" +
+	"\fElectionType\x12\x1d\n" +
+	"\x19ELECTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17ELECTION_TYPE_PREFERRED\x10\x01\x12\x19\n" +
+	"\x15ELECTION_TYPE_UNCLEAN\x10\x022\xa0\t\n" +
 	"\x0eClusterService\x12o\n" +
 	"\n" +
 	"GetCluster\x12\x1c.sluice.v1.GetClusterRequest\x1a\x1d.sluice.v1.GetClusterResponse\"$\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\x16b\acluster\x12\v/v1/cluster\x12i\n" +
 	"\vListBrokers\x12\x1d.sluice.v1.ListBrokersRequest\x1a\x1e.sluice.v1.ListBrokersResponse\"\x1b\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\r\x12\v/v1/brokers\x12w\n" +
-	"\tGetBroker\x12\x1b.sluice.v1.GetBrokerRequest\x1a\x1c.sluice.v1.GetBrokerResponse\"/\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02!b\x06broker\x12\x17/v1/brokers/{broker_id}B4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
+	"\tGetBroker\x12\x1b.sluice.v1.GetBrokerRequest\x1a\x1c.sluice.v1.GetBrokerResponse\"/\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02!b\x06broker\x12\x17/v1/brokers/{broker_id}\x12\x94\x01\n" +
+	"\x12ReassignPartitions\x12$.sluice.v1.ReassignPartitionsRequest\x1a%.sluice.v1.ReassignPartitionsResponse\"1\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/cluster:reassignPartitions\x12\x89\x01\n" +
+	"\x11ListReassignments\x12#.sluice.v1.ListReassignmentsRequest\x1a$.sluice.v1.ListReassignmentsResponse\")\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/cluster/reassignments\x12|\n" +
+	"\fElectLeaders\x12\x1e.sluice.v1.ElectLeadersRequest\x1a\x1f.sluice.v1.ElectLeadersResponse\"+\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/cluster:electLeaders\x12\x82\x01\n" +
+	"\x11ListQuorumMembers\x12#.sluice.v1.ListQuorumMembersRequest\x1a$.sluice.v1.ListQuorumMembersResponse\"\"\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/cluster/quorum\x12\x7f\n" +
+	"\x0fAddQuorumMember\x12!.sluice.v1.AddQuorumMemberRequest\x1a\".sluice.v1.AddQuorumMemberResponse\"%\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/cluster/quorum\x12\x91\x01\n" +
+	"\x12RemoveQuorumMember\x12$.sluice.v1.RemoveQuorumMemberRequest\x1a%.sluice.v1.RemoveQuorumMemberResponse\".\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02 *\x1e/v1/cluster/quorum/{broker_id}B4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_cluster_proto_rawDescOnce sync.Once
@@ -524,33 +1595,69 @@ func file_sluice_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_cluster_proto_rawDescData
 }
 
-var file_sluice_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_sluice_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sluice_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sluice_v1_cluster_proto_goTypes = []any{
-	(*Cluster)(nil),             // 0: sluice.v1.Cluster
-	(*Broker)(nil),              // 1: sluice.v1.Broker
-	(*GetClusterRequest)(nil),   // 2: sluice.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),  // 3: sluice.v1.GetClusterResponse
-	(*ListBrokersRequest)(nil),  // 4: sluice.v1.ListBrokersRequest
-	(*ListBrokersResponse)(nil), // 5: sluice.v1.ListBrokersResponse
-	(*GetBrokerRequest)(nil),    // 6: sluice.v1.GetBrokerRequest
-	(*GetBrokerResponse)(nil),   // 7: sluice.v1.GetBrokerResponse
+	(BrokerState)(0),                   // 0: sluice.v1.BrokerState
+	(ElectionType)(0),                  // 1: sluice.v1.ElectionType
+	(*Cluster)(nil),                    // 2: sluice.v1.Cluster
+	(*Broker)(nil),                     // 3: sluice.v1.Broker
+	(*PartitionReassignment)(nil),      // 4: sluice.v1.PartitionReassignment
+	(*ReassignPartitionsRequest)(nil),  // 5: sluice.v1.ReassignPartitionsRequest
+	(*ReassignPartitionsResponse)(nil), // 6: sluice.v1.ReassignPartitionsResponse
+	(*ListReassignmentsRequest)(nil),   // 7: sluice.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),  // 8: sluice.v1.ListReassignmentsResponse
+	(*ElectLeadersRequest)(nil),        // 9: sluice.v1.ElectLeadersRequest
+	(*ElectLeadersResponse)(nil),       // 10: sluice.v1.ElectLeadersResponse
+	(*QuorumMember)(nil),               // 11: sluice.v1.QuorumMember
+	(*ListQuorumMembersRequest)(nil),   // 12: sluice.v1.ListQuorumMembersRequest
+	(*ListQuorumMembersResponse)(nil),  // 13: sluice.v1.ListQuorumMembersResponse
+	(*AddQuorumMemberRequest)(nil),     // 14: sluice.v1.AddQuorumMemberRequest
+	(*AddQuorumMemberResponse)(nil),    // 15: sluice.v1.AddQuorumMemberResponse
+	(*RemoveQuorumMemberRequest)(nil),  // 16: sluice.v1.RemoveQuorumMemberRequest
+	(*RemoveQuorumMemberResponse)(nil), // 17: sluice.v1.RemoveQuorumMemberResponse
+	(*GetClusterRequest)(nil),          // 18: sluice.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 19: sluice.v1.GetClusterResponse
+	(*ListBrokersRequest)(nil),         // 20: sluice.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),        // 21: sluice.v1.ListBrokersResponse
+	(*GetBrokerRequest)(nil),           // 22: sluice.v1.GetBrokerRequest
+	(*GetBrokerResponse)(nil),          // 23: sluice.v1.GetBrokerResponse
 }
 var file_sluice_v1_cluster_proto_depIdxs = []int32{
-	1, // 0: sluice.v1.Cluster.brokers:type_name -> sluice.v1.Broker
-	0, // 1: sluice.v1.GetClusterResponse.cluster:type_name -> sluice.v1.Cluster
-	1, // 2: sluice.v1.ListBrokersResponse.brokers:type_name -> sluice.v1.Broker
-	1, // 3: sluice.v1.GetBrokerResponse.broker:type_name -> sluice.v1.Broker
-	2, // 4: sluice.v1.ClusterService.GetCluster:input_type -> sluice.v1.GetClusterRequest
-	4, // 5: sluice.v1.ClusterService.ListBrokers:input_type -> sluice.v1.ListBrokersRequest
-	6, // 6: sluice.v1.ClusterService.GetBroker:input_type -> sluice.v1.GetBrokerRequest
-	3, // 7: sluice.v1.ClusterService.GetCluster:output_type -> sluice.v1.GetClusterResponse
-	5, // 8: sluice.v1.ClusterService.ListBrokers:output_type -> sluice.v1.ListBrokersResponse
-	7, // 9: sluice.v1.ClusterService.GetBroker:output_type -> sluice.v1.GetBrokerResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3,  // 0: sluice.v1.Cluster.brokers:type_name -> sluice.v1.Broker
+	0,  // 1: sluice.v1.Broker.state:type_name -> sluice.v1.BrokerState
+	4,  // 2: sluice.v1.ReassignPartitionsRequest.reassignments:type_name -> sluice.v1.PartitionReassignment
+	4,  // 3: sluice.v1.ReassignPartitionsResponse.reassignments:type_name -> sluice.v1.PartitionReassignment
+	4,  // 4: sluice.v1.ListReassignmentsResponse.reassignments:type_name -> sluice.v1.PartitionReassignment
+	1,  // 5: sluice.v1.ElectLeadersRequest.election_type:type_name -> sluice.v1.ElectionType
+	11, // 6: sluice.v1.ListQuorumMembersResponse.members:type_name -> sluice.v1.QuorumMember
+	11, // 7: sluice.v1.AddQuorumMemberResponse.members:type_name -> sluice.v1.QuorumMember
+	2,  // 8: sluice.v1.GetClusterResponse.cluster:type_name -> sluice.v1.Cluster
+	3,  // 9: sluice.v1.ListBrokersResponse.brokers:type_name -> sluice.v1.Broker
+	3,  // 10: sluice.v1.GetBrokerResponse.broker:type_name -> sluice.v1.Broker
+	18, // 11: sluice.v1.ClusterService.GetCluster:input_type -> sluice.v1.GetClusterRequest
+	20, // 12: sluice.v1.ClusterService.ListBrokers:input_type -> sluice.v1.ListBrokersRequest
+	22, // 13: sluice.v1.ClusterService.GetBroker:input_type -> sluice.v1.GetBrokerRequest
+	5,  // 14: sluice.v1.ClusterService.ReassignPartitions:input_type -> sluice.v1.ReassignPartitionsRequest
+	7,  // 15: sluice.v1.ClusterService.ListReassignments:input_type -> sluice.v1.ListReassignmentsRequest
+	9,  // 16: sluice.v1.ClusterService.ElectLeaders:input_type -> sluice.v1.ElectLeadersRequest
+	12, // 17: sluice.v1.ClusterService.ListQuorumMembers:input_type -> sluice.v1.ListQuorumMembersRequest
+	14, // 18: sluice.v1.ClusterService.AddQuorumMember:input_type -> sluice.v1.AddQuorumMemberRequest
+	16, // 19: sluice.v1.ClusterService.RemoveQuorumMember:input_type -> sluice.v1.RemoveQuorumMemberRequest
+	19, // 20: sluice.v1.ClusterService.GetCluster:output_type -> sluice.v1.GetClusterResponse
+	21, // 21: sluice.v1.ClusterService.ListBrokers:output_type -> sluice.v1.ListBrokersResponse
+	23, // 22: sluice.v1.ClusterService.GetBroker:output_type -> sluice.v1.GetBrokerResponse
+	6,  // 23: sluice.v1.ClusterService.ReassignPartitions:output_type -> sluice.v1.ReassignPartitionsResponse
+	8,  // 24: sluice.v1.ClusterService.ListReassignments:output_type -> sluice.v1.ListReassignmentsResponse
+	10, // 25: sluice.v1.ClusterService.ElectLeaders:output_type -> sluice.v1.ElectLeadersResponse
+	13, // 26: sluice.v1.ClusterService.ListQuorumMembers:output_type -> sluice.v1.ListQuorumMembersResponse
+	15, // 27: sluice.v1.ClusterService.AddQuorumMember:output_type -> sluice.v1.AddQuorumMemberResponse
+	17, // 28: sluice.v1.ClusterService.RemoveQuorumMember:output_type -> sluice.v1.RemoveQuorumMemberResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_cluster_proto_init() }
@@ -560,18 +1667,22 @@ func file_sluice_v1_cluster_proto_init() {
 	}
 	file_sluice_v1_options_proto_init()
 	file_sluice_v1_cluster_proto_msgTypes[0].OneofWrappers = []any{}
+	file_sluice_v1_cluster_proto_msgTypes[3].OneofWrappers = []any{}
+	file_sluice_v1_cluster_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sluice_v1_cluster_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_cluster_proto_rawDesc), len(file_sluice_v1_cluster_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   8,
+			NumEnums:      2,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sluice_v1_cluster_proto_goTypes,
 		DependencyIndexes: file_sluice_v1_cluster_proto_depIdxs,
+		EnumInfos:         file_sluice_v1_cluster_proto_enumTypes,
 		MessageInfos:      file_sluice_v1_cluster_proto_msgTypes,
 	}.Build()
 	File_sluice_v1_cluster_proto = out.File

@@ -19,16 +19,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_GetCluster_FullMethodName  = "/sluice.v1.ClusterService/GetCluster"
-	ClusterService_ListBrokers_FullMethodName = "/sluice.v1.ClusterService/ListBrokers"
-	ClusterService_GetBroker_FullMethodName   = "/sluice.v1.ClusterService/GetBroker"
+	ClusterService_GetCluster_FullMethodName         = "/sluice.v1.ClusterService/GetCluster"
+	ClusterService_ListBrokers_FullMethodName        = "/sluice.v1.ClusterService/ListBrokers"
+	ClusterService_GetBroker_FullMethodName          = "/sluice.v1.ClusterService/GetBroker"
+	ClusterService_ReassignPartitions_FullMethodName = "/sluice.v1.ClusterService/ReassignPartitions"
+	ClusterService_ListReassignments_FullMethodName  = "/sluice.v1.ClusterService/ListReassignments"
+	ClusterService_ElectLeaders_FullMethodName       = "/sluice.v1.ClusterService/ElectLeaders"
+	ClusterService_ListQuorumMembers_FullMethodName  = "/sluice.v1.ClusterService/ListQuorumMembers"
+	ClusterService_AddQuorumMember_FullMethodName    = "/sluice.v1.ClusterService/AddQuorumMember"
+	ClusterService_RemoveQuorumMember_FullMethodName = "/sluice.v1.ClusterService/RemoveQuorumMember"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Describes the cluster and its brokers.
+// Describes the cluster and its brokers, and moves partitions between them.
 type ClusterServiceClient interface {
 	// Returns the cluster. Idempotent.
 	//
@@ -45,6 +51,56 @@ type ClusterServiceClient interface {
 	// Errors:
 	// - NOT_FOUND / RESOURCE_NOT_FOUND: no such broker.
 	GetBroker(ctx context.Context, in *GetBrokerRequest, opts ...grpc.CallOption) (*GetBrokerResponse, error)
+	// Gives partitions other replicas, or cancels that (KIP-455), and returns what
+	// is under way. It is answered when the moves have begun; each ends when the
+	// new replicas are in sync. Idempotent.
+	//
+	// Errors:
+	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
+	//   - INVALID_ARGUMENT / INVALID_REPLICA_ASSIGNMENT: a broker that is not there,
+	//     or fewer replicas than min.insync.replicas. The moves of topics before it
+	//     in the request have begun.
+	//   - NOT_FOUND / NO_REASSIGNMENT_IN_PROGRESS: nothing to cancel.
+	ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error)
+	// Lists the moves that are under way, by topic and partition. Idempotent.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, or a page token
+	//     that no list returned.
+	ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error)
+	// Chooses leaders: the preferred ones, or, where nobody else is left, one that
+	// may lack acknowledged records (KIP-460). Idempotent.
+	//
+	// Errors:
+	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
+	//   - FAILED_PRECONDITION / ELECTION_NOT_NEEDED: a partition that is named has
+	//     the leader already.
+	//   - UNAVAILABLE / PREFERRED_LEADER_NOT_AVAILABLE,
+	//     ELIGIBLE_LEADERS_NOT_AVAILABLE: that broker cannot lead.
+	ElectLeaders(ctx context.Context, in *ElectLeadersRequest, opts ...grpc.CallOption) (*ElectLeadersResponse, error)
+	// Lists the etcds that keep the metadata, by node. Idempotent.
+	//
+	// Errors:
+	// - UNAVAILABLE / BROKER_NOT_AVAILABLE: a majority of them is out of reach.
+	ListQuorumMembers(ctx context.Context, in *ListQuorumMembersRequest, opts ...grpc.CallOption) (*ListQuorumMembersResponse, error)
+	// Lets the embedded etcd of a new node into the metadata quorum and returns
+	// all members. The node can then be started with their addresses as
+	// `--etcd-initial-cluster`. Idempotent until it has started.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: an address that is not host:port.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: the node is a member already; the
+	//     quorum would lose its majority; or the metadata is in an external etcd.
+	AddQuorumMember(ctx context.Context, in *AddQuorumMemberRequest, opts ...grpc.CallOption) (*AddQuorumMemberResponse, error)
+	// Takes the embedded etcd of a node out of the metadata quorum. The node then
+	// stops. Move its partitions away before. Not idempotent: a second call fails
+	// with RESOURCE_NOT_FOUND.
+	//
+	// Errors:
+	//   - NOT_FOUND / RESOURCE_NOT_FOUND: the node is no member.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: it is the last member, the others
+	//     would have no majority, or the metadata is in an external etcd.
+	RemoveQuorumMember(ctx context.Context, in *RemoveQuorumMemberRequest, opts ...grpc.CallOption) (*RemoveQuorumMemberResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -85,11 +141,71 @@ func (c *clusterServiceClient) GetBroker(ctx context.Context, in *GetBrokerReque
 	return out, nil
 }
 
+func (c *clusterServiceClient) ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReassignPartitionsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ReassignPartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReassignmentsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListReassignments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ElectLeaders(ctx context.Context, in *ElectLeadersRequest, opts ...grpc.CallOption) (*ElectLeadersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ElectLeadersResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ElectLeaders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListQuorumMembers(ctx context.Context, in *ListQuorumMembersRequest, opts ...grpc.CallOption) (*ListQuorumMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQuorumMembersResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListQuorumMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) AddQuorumMember(ctx context.Context, in *AddQuorumMemberRequest, opts ...grpc.CallOption) (*AddQuorumMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddQuorumMemberResponse)
+	err := c.cc.Invoke(ctx, ClusterService_AddQuorumMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveQuorumMember(ctx context.Context, in *RemoveQuorumMemberRequest, opts ...grpc.CallOption) (*RemoveQuorumMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveQuorumMemberResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveQuorumMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
 //
-// Describes the cluster and its brokers.
+// Describes the cluster and its brokers, and moves partitions between them.
 type ClusterServiceServer interface {
 	// Returns the cluster. Idempotent.
 	//
@@ -106,6 +222,56 @@ type ClusterServiceServer interface {
 	// Errors:
 	// - NOT_FOUND / RESOURCE_NOT_FOUND: no such broker.
 	GetBroker(context.Context, *GetBrokerRequest) (*GetBrokerResponse, error)
+	// Gives partitions other replicas, or cancels that (KIP-455), and returns what
+	// is under way. It is answered when the moves have begun; each ends when the
+	// new replicas are in sync. Idempotent.
+	//
+	// Errors:
+	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
+	//   - INVALID_ARGUMENT / INVALID_REPLICA_ASSIGNMENT: a broker that is not there,
+	//     or fewer replicas than min.insync.replicas. The moves of topics before it
+	//     in the request have begun.
+	//   - NOT_FOUND / NO_REASSIGNMENT_IN_PROGRESS: nothing to cancel.
+	ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error)
+	// Lists the moves that are under way, by topic and partition. Idempotent.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: a negative page size, or a page token
+	//     that no list returned.
+	ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error)
+	// Chooses leaders: the preferred ones, or, where nobody else is left, one that
+	// may lack acknowledged records (KIP-460). Idempotent.
+	//
+	// Errors:
+	//   - NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION: no such topic or partition.
+	//   - FAILED_PRECONDITION / ELECTION_NOT_NEEDED: a partition that is named has
+	//     the leader already.
+	//   - UNAVAILABLE / PREFERRED_LEADER_NOT_AVAILABLE,
+	//     ELIGIBLE_LEADERS_NOT_AVAILABLE: that broker cannot lead.
+	ElectLeaders(context.Context, *ElectLeadersRequest) (*ElectLeadersResponse, error)
+	// Lists the etcds that keep the metadata, by node. Idempotent.
+	//
+	// Errors:
+	// - UNAVAILABLE / BROKER_NOT_AVAILABLE: a majority of them is out of reach.
+	ListQuorumMembers(context.Context, *ListQuorumMembersRequest) (*ListQuorumMembersResponse, error)
+	// Lets the embedded etcd of a new node into the metadata quorum and returns
+	// all members. The node can then be started with their addresses as
+	// `--etcd-initial-cluster`. Idempotent until it has started.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT / INVALID_REQUEST: an address that is not host:port.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: the node is a member already; the
+	//     quorum would lose its majority; or the metadata is in an external etcd.
+	AddQuorumMember(context.Context, *AddQuorumMemberRequest) (*AddQuorumMemberResponse, error)
+	// Takes the embedded etcd of a node out of the metadata quorum. The node then
+	// stops. Move its partitions away before. Not idempotent: a second call fails
+	// with RESOURCE_NOT_FOUND.
+	//
+	// Errors:
+	//   - NOT_FOUND / RESOURCE_NOT_FOUND: the node is no member.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: it is the last member, the others
+	//     would have no majority, or the metadata is in an external etcd.
+	RemoveQuorumMember(context.Context, *RemoveQuorumMemberRequest) (*RemoveQuorumMemberResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -124,6 +290,24 @@ func (UnimplementedClusterServiceServer) ListBrokers(context.Context, *ListBroke
 }
 func (UnimplementedClusterServiceServer) GetBroker(context.Context, *GetBrokerRequest) (*GetBrokerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBroker not implemented")
+}
+func (UnimplementedClusterServiceServer) ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReassignPartitions not implemented")
+}
+func (UnimplementedClusterServiceServer) ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReassignments not implemented")
+}
+func (UnimplementedClusterServiceServer) ElectLeaders(context.Context, *ElectLeadersRequest) (*ElectLeadersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ElectLeaders not implemented")
+}
+func (UnimplementedClusterServiceServer) ListQuorumMembers(context.Context, *ListQuorumMembersRequest) (*ListQuorumMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQuorumMembers not implemented")
+}
+func (UnimplementedClusterServiceServer) AddQuorumMember(context.Context, *AddQuorumMemberRequest) (*AddQuorumMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddQuorumMember not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveQuorumMember(context.Context, *RemoveQuorumMemberRequest) (*RemoveQuorumMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveQuorumMember not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -200,6 +384,114 @@ func _ClusterService_GetBroker_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_ReassignPartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReassignPartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ReassignPartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ReassignPartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ReassignPartitions(ctx, req.(*ReassignPartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListReassignments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReassignmentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListReassignments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListReassignments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListReassignments(ctx, req.(*ListReassignmentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ElectLeaders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ElectLeadersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ElectLeaders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ElectLeaders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ElectLeaders(ctx, req.(*ElectLeadersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListQuorumMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQuorumMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListQuorumMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListQuorumMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListQuorumMembers(ctx, req.(*ListQuorumMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_AddQuorumMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddQuorumMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).AddQuorumMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_AddQuorumMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).AddQuorumMember(ctx, req.(*AddQuorumMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveQuorumMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveQuorumMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveQuorumMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveQuorumMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveQuorumMember(ctx, req.(*RemoveQuorumMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -218,6 +510,30 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBroker",
 			Handler:    _ClusterService_GetBroker_Handler,
+		},
+		{
+			MethodName: "ReassignPartitions",
+			Handler:    _ClusterService_ReassignPartitions_Handler,
+		},
+		{
+			MethodName: "ListReassignments",
+			Handler:    _ClusterService_ListReassignments_Handler,
+		},
+		{
+			MethodName: "ElectLeaders",
+			Handler:    _ClusterService_ElectLeaders_Handler,
+		},
+		{
+			MethodName: "ListQuorumMembers",
+			Handler:    _ClusterService_ListQuorumMembers_Handler,
+		},
+		{
+			MethodName: "AddQuorumMember",
+			Handler:    _ClusterService_AddQuorumMember_Handler,
+		},
+		{
+			MethodName: "RemoveQuorumMember",
+			Handler:    _ClusterService_RemoveQuorumMember_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -146,7 +146,17 @@ type TopicPartition struct {
 	// The brokers that keep a copy, the preferred leader first.
 	ReplicaIds []int32 `protobuf:"varint,4,rep,packed,name=replica_ids,json=replicaIds,proto3" json:"replica_ids,omitempty"`
 	// Those of them that hold every acknowledged record.
-	IsrIds        []int32 `protobuf:"varint,5,rep,packed,name=isr_ids,json=isrIds,proto3" json:"isr_ids,omitempty"`
+	IsrIds []int32 `protobuf:"varint,5,rep,packed,name=isr_ids,json=isrIds,proto3" json:"isr_ids,omitempty"`
+	// Those that hold every acknowledged record but are not in sync: they may lead
+	// where nobody is (KIP-966).
+	ElrIds []int32 `protobuf:"varint,6,rep,packed,name=elr_ids,json=elrIds,proto3" json:"elr_ids,omitempty"`
+	// Replicas that are being added by a reassignment.
+	AddingIds []int32 `protobuf:"varint,7,rep,packed,name=adding_ids,json=addingIds,proto3" json:"adding_ids,omitempty"`
+	// Replicas that go when the reassignment is complete.
+	RemovingIds []int32 `protobuf:"varint,8,rep,packed,name=removing_ids,json=removingIds,proto3" json:"removing_ids,omitempty"`
+	// Whether a leader was chosen that may lack acknowledged records, and not all
+	// replicas have followed it yet.
+	Unclean       bool `protobuf:"varint,9,opt,name=unclean,proto3" json:"unclean,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +224,34 @@ func (x *TopicPartition) GetIsrIds() []int32 {
 		return x.IsrIds
 	}
 	return nil
+}
+
+func (x *TopicPartition) GetElrIds() []int32 {
+	if x != nil {
+		return x.ElrIds
+	}
+	return nil
+}
+
+func (x *TopicPartition) GetAddingIds() []int32 {
+	if x != nil {
+		return x.AddingIds
+	}
+	return nil
+}
+
+func (x *TopicPartition) GetRemovingIds() []int32 {
+	if x != nil {
+		return x.RemovingIds
+	}
+	return nil
+}
+
+func (x *TopicPartition) GetUnclean() bool {
+	if x != nil {
+		return x.Unclean
+	}
+	return false
 }
 
 // A request to create a topic.
@@ -1038,14 +1076,19 @@ const file_sluice_v1_topic_proto_rawDesc = "" +
 	"createTime\x1a:\n" +
 	"\fConfigsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x02\n" +
 	"\x0eTopicPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12 \n" +
 	"\tleader_id\x18\x02 \x01(\x05H\x00R\bleaderId\x88\x01\x01\x12!\n" +
 	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12\x1f\n" +
 	"\vreplica_ids\x18\x04 \x03(\x05R\n" +
 	"replicaIds\x12\x17\n" +
-	"\aisr_ids\x18\x05 \x03(\x05R\x06isrIdsB\f\n" +
+	"\aisr_ids\x18\x05 \x03(\x05R\x06isrIds\x12\x17\n" +
+	"\aelr_ids\x18\x06 \x03(\x05R\x06elrIds\x12\x1d\n" +
+	"\n" +
+	"adding_ids\x18\a \x03(\x05R\taddingIds\x12!\n" +
+	"\fremoving_ids\x18\b \x03(\x05R\vremovingIds\x12\x18\n" +
+	"\aunclean\x18\t \x01(\bR\auncleanB\f\n" +
 	"\n" +
 	"_leader_id\"\xee\x02\n" +
 	"\x12CreateTopicRequest\x12\x19\n" +

@@ -1,0 +1,140 @@
+package cluster_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/tests/node"
+)
+
+// until waits for a condition on the metadata as a node knows them.
+func until(t *testing.T, n *node.Node, what string, holds func(*cluster.Snapshot) bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		s := n.Cluster.Snapshot()
+		if holds(s) {
+			return
+		}
+		select {
+		case <-s.Changed():
+		case <-deadline.C:
+			t.Fatalf("it never came to be that %s", what)
+		}
+	}
+}
+
+func TestOperatorsMovePartitionsAndStopNodes(t *testing.T) {
+	nodes := node.StartCluster(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	client := sluice.NewClient(nodes[1].Conn())
+	t.Cleanup(func() { assert.NoError(t, client.Close()) })
+	_, err := client.CreateTopic(ctx, sluice.NewTopic{
+		Name: "t", Partitions: 6, ReplicationFactor: 2,
+	})
+	require.NoError(t, err)
+	for i := range 60 {
+		_, err := callerOf(nodes[i%3]).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: "t", Partition: new(int32(i % 6)),
+			Records: []*sluicev1.ProduceRecord{value(strconv.Itoa(i))},
+		})
+		require.NoError(t, err)
+	}
+
+	t.Run("the quorum is listed by any node", func(t *testing.T) {
+		members, err := client.Quorum(ctx)
+		require.NoError(t, err)
+		require.Len(t, members, 3)
+		leaders := 0
+		for i, m := range members {
+			assert.EqualValues(t, i, m.GetBrokerId())
+			assert.True(t, m.GetStarted())
+			if m.GetLeader() {
+				leaders++
+			}
+		}
+		assert.Equal(t, 1, leaders)
+	})
+	t.Run("everything moves away from a node", func(t *testing.T) {
+		plan, err := client.MoveAway(ctx, 2, true)
+		require.NoError(t, err)
+		assert.Len(t, plan, 4)
+		moves, err := client.MoveAway(ctx, 2, false)
+		require.NoError(t, err)
+		for _, m := range moves {
+			assert.Contains(t, m.GetRemovingIds(), int32(2))
+		}
+		until(t, nodes[0], "node 2 has nothing", func(s *cluster.Snapshot) bool {
+			topic, _ := s.Topic("t")
+			for _, p := range topic.Partitions {
+				if len(p.Adding)+len(p.Removing) > 0 || len(p.ISR) < 2 {
+					return false
+				}
+			}
+			return true
+		})
+		info, err := client.Cluster(ctx)
+		require.NoError(t, err)
+		assert.Zero(t, info.GetBrokers()[2].GetReplicaCount())
+		assert.EqualValues(t, 6, info.GetBrokers()[0].GetReplicaCount())
+		assert.Zero(t, info.GetUnderReplicatedPartitionCount())
+		_, err = client.MoveAway(ctx, 1, true)
+		require.NoError(t, err, "node 2 can take what node 1 has")
+		end, err := callerOf(nodes[2]).ListOffsets(ctx, &sluicev1.ListOffsetsRequest{Topic: "t"})
+		require.NoError(t, err)
+		assert.EqualValues(t, 10, end.GetOffset())
+	})
+	t.Run("a node that stops is replaced before", func(t *testing.T) {
+		require.NoError(t, nodes[0].Cluster.Drain(ctx))
+		topic, _ := nodes[1].Cluster.Topic("t")
+		until(t, nodes[1], "node 1 leads all", func(s *cluster.Snapshot) bool {
+			topic, _ = s.Topic("t")
+			for _, p := range topic.Partitions {
+				if p.Leader != 1 {
+					return false
+				}
+			}
+			return s.Controller() != 0
+		})
+		_, err := callerOf(nodes[0]).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: "t", Records: []*sluicev1.ProduceRecord{value("by way of a stopping node")},
+		})
+		require.NoError(t, err)
+		require.Error(t, nodes[0].Server.Ready())
+		nodes[0].Stop()
+		_, err = callerOf(nodes[2]).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: "t", Records: []*sluicev1.ProduceRecord{value("without it")},
+		})
+		require.NoError(t, err)
+	})
+	t.Run("it comes back, and leads again when asked to", func(t *testing.T) {
+		back := nodes[0].Restart()
+		back.Address()
+		until(t, nodes[1], "all are in sync", func(s *cluster.Snapshot) bool {
+			topic, _ := s.Topic("t")
+			for _, p := range topic.Partitions {
+				if len(p.ISR) < 2 {
+					return false
+				}
+			}
+			return true
+		})
+		changed, err := client.ElectPreferred(ctx, "")
+		require.NoError(t, err)
+		assert.NotZero(t, changed)
+		topic, _ := nodes[1].Cluster.Topic("t")
+		for _, p := range topic.Partitions {
+			assert.Equal(t, p.Replicas[0], p.Leader)
+		}
+	})
+}
