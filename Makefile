@@ -26,10 +26,7 @@ test: ## Run the tests that everyone runs.
 
 .PHONY: race
 race: ## Run the tests with the race detector.
-	@# Not storage's own: Badger 4.9.6 reads a table's newest version unguarded while
-	@# it collects its value log (DB.MaxVersion against memTable.Put), and the
-	@# detector knows no exceptions. The packages above run it under the detector.
-	go test -race -short $$(go list ./... | grep -v '/storage$$')
+	go test -race -short ./...
 
 FUZZ_TIME ?= 10s
 .PHONY: fuzz

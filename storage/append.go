@@ -24,10 +24,10 @@ type AppendRequest struct {
 	// AppendTime gives the records the time of the append
 	// (message.timestamp.type=LogAppendTime).
 	AppendTime bool
-	// Early asks for the answer before the batch is on disk, as acks=1 does,
-	// if the partition's flush policy allows it. The batch has its offset then,
-	// but readers see it once it is on disk, and a power cut or a kill may take
-	// it. After such a stop the verdict is LOSSY (rule S3).
+	// Early asks for the answer before the batch is on disk, as acks=1 does, if
+	// the partition's flush policy allows it. It is written by then, readers see
+	// it, and a power cut may take it. After such a stop the verdict is LOSSY
+	// (rule S3).
 	Early bool
 }
 

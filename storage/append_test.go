@@ -39,10 +39,10 @@ func TestConcurrentAppendsGetContiguousOffsetsAndShareCommits(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	s := openTest(t, cfg)
 	var commits atomic.Int64
-	inner := s.engine.commit
-	s.engine.commit = func(number uint64, writes []write) error {
+	inner := s.engine.sync
+	s.engine.sync = func(commit uint64) error {
 		commits.Add(1)
-		return inner(number, writes)
+		return inner(commit)
 	}
 	parts := []*Partition{createTest(t, s, 0), createTest(t, s, 1)}
 	commits.Store(0)
@@ -256,14 +256,14 @@ func TestCallersWaitWhileTheQueueIsFull(t *testing.T) {
 	require.EqualValues(t, 3, p.End())
 }
 
-// stall makes every commit say so on entered and wait until release is closed.
+// stall makes every sync say so on entered and wait until release is closed.
 func stall(s *Store) (entered <-chan struct{}, release chan struct{}) {
 	in, out := make(chan struct{}, 1000), make(chan struct{})
-	inner := s.engine.commit
-	s.engine.commit = func(number uint64, writes []write) error {
+	inner := s.engine.sync
+	s.engine.sync = func(commit uint64) error {
 		in <- struct{}{}
 		<-out
-		return inner(number, writes)
+		return inner(commit)
 	}
 	return in, out
 }

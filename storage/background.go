@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// residentMax is how much of files may stay mapped in memory, see unload.
-const residentMax = 256 << 20
-
 // checkpointLoop writes a checkpoint when something has become durable, at most
 // once an interval, and watches the disk's free space.
 func (s *Store) checkpointLoop(ctx context.Context) error {
@@ -23,9 +20,6 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 		case <-tick.C:
 		}
 		s.lookAtSpace()
-		if err := unload(s.dbDir, residentMax); err != nil {
-			s.log.Warn("cannot bound the mapped memory", "error", err)
-		}
 		if now := s.durable.Load(); now != written {
 			if err := s.writeCheckpoint(); err != nil {
 				_ = s.fail(err) // it is told by Failed
@@ -41,5 +35,8 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 func (s *Store) writeCheckpoint() error {
 	s.checkpointing <- struct{}{}
 	defer func() { <-s.checkpointing }()
+	if _, err := s.index.settle(); err != nil {
+		return err
+	}
 	return s.checkpoint().write(s.cfg.Dir)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,8 +62,7 @@ func (r *CheckReport) Damaged() bool {
 
 // Check reads everything in a data directory and reports what a start would find
 // and which files and partitions are damaged. It changes nothing: what a start
-// would change is copied to a temporary directory first, which takes as much
-// space as the memtables and the newest value log file. The directory is locked
+// would change is copied to a temporary directory first. The directory is locked
 // meanwhile; a node that runs makes it ErrLocked. A report with damage is no
 // error.
 func Check(ctx context.Context, dir string) (*CheckReport, error) {
@@ -126,8 +126,8 @@ func checkFiles(dir string) ([]FileReport, error) {
 		return nil, err
 	}
 	for name, size := range sizes {
-		f := FileReport{Name: filepath.Join(databaseName, name), Bytes: size}
-		if err := checkFile(filepath.Join(dir, databaseName, name)); err != nil {
+		f := FileReport{Name: name, Bytes: size}
+		if err := checkFile(dir, name); err != nil {
 			f.Problem = err.Error()
 		}
 		files = append(files, f)
@@ -144,28 +144,49 @@ func checkFiles(dir string) ([]FileReport, error) {
 	return files, nil
 }
 
-// checkFile checks one of Badger's files. Tables are checked by Badger, as they
-// are open.
-func checkFile(path string) error {
-	switch filepath.Ext(path) {
-	case ".vlog":
-		newest, err := newestValueLog(filepath.Dir(path))
-		if err != nil || newest == path {
-			return err // its end may be cut short, which a start mends
-		}
-		return checkValueLog(path)
-	case ".mem":
-		m, err := readMemtable(path, 0)
-		if err == nil && len(m.bad) > 0 {
-			err = errors.New(m.bad.String())
-		}
-		return err
+// checkFile checks one of the files. Tables are checked by Badger, as they are
+// open.
+func checkFile(dir, name string) error {
+	switch filepath.Ext(name) {
+	case journalExt:
+		return checkJournalFile(dir, name)
 	case "":
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if _, end := parseManifest(b); err == nil && end < len(b) {
 			err = fmt.Errorf("does not read behind byte %d of %d", end, len(b))
 		}
 		return err
+	}
+	return nil
+}
+
+// checkJournalFile reads the frames of a journal file. The end of the newest may
+// be cut short, which a start mends.
+func checkJournalFile(dir, name string) error {
+	sizes, err := listJournal(filepath.Join(dir, journalName))
+	if err != nil {
+		return err
+	}
+	newest := slices.Max(slices.Collect(maps.Keys(sizes)))
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	r := &replay{next: 1}
+	for at := int64(journalHeadBytes); at < info.Size(); {
+		h, _, err := r.frame(f, position{At: uint32(at)}, info.Size())
+		if err != nil && name == journalFileName(newest) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("does not read at byte %d of %d: %w", at, info.Size(), err)
+		}
+		at += h.bytes()
 	}
 	return nil
 }
@@ -195,6 +216,7 @@ func inspectDir(
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.ClusterID, cfg.NodeID = dir, m.ClusterID, m.NodeID
 	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.inspect = true
 	if err := m.check(cfg); err != nil {
 		return err
 	}
@@ -212,7 +234,7 @@ func inspectDir(
 	}
 	err = fn(m, s, nil)
 	s.readers.close()
-	return errors.Join(err, s.tasks.Close(), s.db.Close())
+	return errors.Join(err, s.tasks.Close(), s.closeFiles())
 }
 
 // stage makes a directory that a store can be opened in without changing the
@@ -220,10 +242,6 @@ func inspectDir(
 func stage(from, to string) error {
 	from, err := filepath.Abs(from)
 	if err != nil {
-		return err
-	}
-	newest, err := newestValueLog(filepath.Join(from, databaseName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
@@ -240,12 +258,10 @@ func stage(from, to string) error {
 			return os.MkdirAll(target, 0o700)
 		case name == ballastName || name == lockName || e.Name() == "LOCK":
 			return nil
-		case ext == ".sst", ext == ".vlog" && path != newest:
-			// A value log file of a header and nothing else is cut to nothing when
-			// the database opens, through a link too.
-			if info, err := e.Info(); err == nil && info.Size() > smallFileBytes {
-				return os.Symlink(path, target)
-			}
+		case ext == ".mem", ext == ".vlog", e.Name() == "DISCARD", e.Name() == "KEYREGISTRY":
+			return nil // a start drops them
+		case ext == ".sst", ext == journalExt:
+			return os.Symlink(path, target)
 		}
 		return copyFile(path, target)
 	})

@@ -248,20 +248,6 @@ func (c *cleaning) tells(h *batch.Header) bool {
 	return Offset(h.NextOffset()) == last.end
 }
 
-// filler returns what takes the place of a batch that goes and cannot be
-// removed yet: an empty batch that says nothing.
-func filler(h *batch.Header) ([]byte, error) {
-	o := batch.DefaultEncodeOptions()
-	o.BaseOffset, o.LeaderEpoch = h.BaseOffset, h.LeaderEpoch
-	o.KeepOffsets, o.LastOffset = true, h.LastOffset()
-	return batch.Encode(nil, nil, o)
-}
-
-// isFiller reports whether a batch is what filler returns.
-func isFiller(h *batch.Header) bool {
-	return h.Count == 0 && h.ProducerID < 0 && h.Attributes == 0
-}
-
 // optionsOf returns how a batch was encoded, with room for missing records.
 func optionsOf(h *batch.Header) batch.EncodeOptions {
 	o := batch.EncodeOptions{

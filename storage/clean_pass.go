@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/sluicelog/sluice/internal/batch"
 )
 
@@ -15,9 +13,6 @@ const (
 	cleanPieceBytes = 1 << 20 // written
 	cleanPieceRead  = 8 << 20
 	cleanPieceKeys  = 500
-	// heavyBytes is the size from which a value may lie in the value log, with
-	// room for what Badger's estimate of it is too low.
-	heavyBytes = valueThreshold - 128
 )
 
 // cleanPass is one pass of compaction over a partition.
@@ -32,6 +27,7 @@ type cleanPass struct {
 	keys    []write // of the piece
 	segment segment // that the piece is in
 	freed   int64   // bytes of the segment in the piece
+	dead    grave   // of what it writes again or removes
 	newest  newest  // of the segment
 
 	result Compaction
@@ -176,9 +172,9 @@ func (c *cleanPass) read(
 }
 
 // piece compacts some batches from an offset on, in one commit, and returns
-// where the next piece begins. Sweeping and garbage collection stand still
-// meanwhile: a sweep could remove what the piece writes again, and a collection
-// that began before a key is removed could write an old value of it again.
+// where the next piece begins. Sweeping and collection stand still meanwhile: a
+// sweep could remove what the piece writes again, and a collection could write
+// an old value of it again.
 func (c *cleanPass) piece(ctx context.Context, at Offset) (Offset, error) {
 	select {
 	case c.s.sweeper.busy <- struct{}{}:
@@ -198,11 +194,15 @@ func (c *cleanPass) piece(ctx context.Context, at Offset) (Offset, error) {
 	}
 	c.keys, c.freed = nil, 0
 	upTo := min(c.to, c.segment.end)
-	next, garbage, err := c.rewrite(ctx, at, upTo)
+	c.dead = nil
+	next, err := c.rewrite(ctx, at, upTo)
 	if err != nil {
 		return 0, c.p.judged(at, err)
 	}
-	o := &op{kind: opClean, p: c.p, swept: c.keys, inside: c.segment.base, freed: c.freed}
+	o := &op{
+		kind: opClean, p: c.p, swept: c.keys, inside: c.segment.base, freed: c.freed,
+		dead: c.dead,
+	}
 	if next == c.segment.end && (newest{c.segment.maxTime, c.segment.maxTimeAt}) != c.newest {
 		o.newest = &c.newest
 	}
@@ -210,137 +210,74 @@ func (c *cleanPass) piece(ctx context.Context, at Offset) (Offset, error) {
 		if err := c.s.do(ctx, o); err != nil {
 			return 0, err
 		}
-		c.s.sweeper.garbage += garbage
 	}
 	return next, nil
 }
 
 // rewrite goes over the batches of [at, upTo) until the piece is large enough,
-// and returns where it stopped and how many bytes of the value log became
-// garbage.
-func (c *cleanPass) rewrite(ctx context.Context, at, upTo Offset) (
-	next Offset, garbage int64, err error,
-) {
+// and returns where it stopped.
+func (c *cleanPass) rewrite(ctx context.Context, at, upTo Offset) (next Offset, err error) {
 	if !c.s.readers.enter() {
-		return 0, 0, ErrClosed
+		return 0, ErrClosed
 	}
 	defer c.s.readers.leave()
+	if err := c.s.caughtUp(ctx); err != nil {
+		return 0, err
+	}
 	err = guarded(func() error {
-		base, err := c.p.floor(c.s.db, at)
+		found, err := c.p.places(at, upTo, cleanPieceRead)
 		if err != nil {
 			return err
 		}
-		return view(c.s.db, func(txn *badger.Txn) error {
-			it := txn.NewIterator(badger.IteratorOptions{
-				Prefix: partitionKey(keyBatch, c.p.id), AllVersions: true,
-			})
-			defer it.Close()
-			read, wrote := int64(0), int64(0)
-			mem := c.s.cfg.groupMemTableMax() / 2
-			it.Seek(offsetKey(keyBatch, c.p.id, base))
-			for next = upTo; it.Valid(); {
-				v, err := c.version(it, at)
-				if err != nil {
-					return err
-				}
-				if v.base >= upTo {
-					return nil
-				}
-				c.count(&v)
-				read += int64(v.size)
-				if w, changed := v.change(); changed {
-					mem -= w.size()
-					wrote += int64(len(w.value))
-					c.keys = append(c.keys, w)
-					if v.heavy {
-						garbage += int64(v.size)
-					}
-				}
-				if read >= cleanPieceRead || wrote >= cleanPieceBytes || mem <= 0 ||
-					len(c.keys) >= cleanPieceKeys {
-					next = max(v.base+1, v.end)
-					return ctx.Err()
+		i, wrote := 0, 0
+		next = upTo
+		return c.p.load(&found, upTo, true, func(b *stored) (bool, error) {
+			v := version{base: found.batches[i].base, size: len(b.bytes), header: b.header}
+			v.end = Offset(b.header.NextOffset())
+			if v.end > at && v.end <= c.to {
+				if v.fate, v.bytes, err = c.c.clean(&b.header, b.bytes); err != nil {
+					return false, err
 				}
 			}
-			return ctx.Err()
+			c.count(&v)
+			if w, changed := v.change(c.p); changed {
+				wrote += len(w.value)
+				c.keys = append(c.keys, w)
+				c.dead.bury(found.batches[i].place)
+			}
+			i++
+			more := wrote < cleanPieceBytes && len(c.keys) < cleanPieceKeys
+			if !more || i == len(found.batches) && !found.last {
+				next = v.end
+			}
+			return more, ctx.Err()
 		})
 	})
-	return next, garbage, err
+	return next, err
 }
 
 // version is a batch as a piece finds it, and what is to become of it.
 type version struct {
-	key       []byte
 	base, end Offset
-	size      int // 0 if it is not there any more
+	size      int
 	fate      fate
 	bytes     []byte // the new batch
 	header    batch.Header
-	filler    bool // it is one
-	heavy     bool // a value of the key is, or was, in the value log
-}
-
-// version reads the batch at the iterator, which shows old values too, and moves
-// the iterator on to the next key. Batches that end at or below at stay.
-func (c *cleanPass) version(it *badger.Iterator, at Offset) (v version, err error) {
-	item := it.Item()
-	v.key = item.KeyCopy(nil)
-	if v.base, err = parseOffset(v.key); err != nil {
-		return v, fmt.Errorf("%w: key %x: %w", errDamage, v.key, err)
-	}
-	if v.base < c.to && !item.IsDeletedOrExpired() {
-		err := item.Value(func(value []byte) error {
-			b, err := parseStored(v.base, value, true)
-			if err != nil {
-				return err
-			}
-			v.header, v.size = b.header, len(value)
-			v.end, v.filler = Offset(b.header.NextOffset()), isFiller(&b.header)
-			if v.end > at && v.end <= c.to {
-				v.fate, v.bytes, err = c.c.clean(&b.header, value)
-			}
-			return err
-		})
-		if err != nil {
-			return v, err
-		}
-	}
-	for ; it.Valid() && string(it.Item().Key()) == string(v.key); it.Next() {
-		if old := it.Item(); !old.IsDeletedOrExpired() && old.ValueSize() >= heavyBytes {
-			v.heavy = true
-		}
-	}
-	if v.fate != fateGoes || !v.heavy {
-		return v, nil
-	}
-	// Garbage collection writes the values of a file again that it finds, also
-	// old ones, and then a removed key would be back with one of them. So a
-	// filler has to stand in until there is no such value left.
-	if v.filler {
-		v.fate = fateStays
-		return v, nil
-	}
-	v.fate = fateChanges
-	v.bytes, err = filler(&v.header)
-	return v, err
 }
 
 // change returns what the piece has to write for the batch, if anything.
-func (v *version) change() (write, bool) {
+func (v *version) change(p *Partition) (write, bool) {
 	switch v.fate {
 	case fateGoes:
-		return write{v.key, nil}, true
+		return write{offsetKey(keyBatch, p.id, v.base), nil}, true
 	case fateChanges:
-		return write{v.key, v.bytes}, true
+		return write{offsetKey(keyBatch, p.id, v.base), v.bytes}, true
 	}
 	return write{}, false
 }
 
 // count takes the batch into the sums of the piece, the segment and the pass.
 func (c *cleanPass) count(v *version) {
-	if v.size == 0 {
-		return
-	}
 	after, maxTime := int64(v.size), v.header.MaxTimestamp
 	switch v.fate {
 	case fateGoes:

@@ -101,10 +101,7 @@ func (s *Store) admitCleanBegin(g *group, o *op) {
 
 // admitClean puts compacted batches in the place of the old ones.
 func (s *Store) admitClean(g *group, o *op) {
-	for _, w := range o.swept {
-		g.batchBytes += len(w.value)
-	}
-	g.add(o.swept...)
+	s.admitKeys(g, o)
 	state := g.touch(o.p)
 	for i := range state.sealed {
 		if state.sealed[i].base != o.inside {

@@ -339,7 +339,7 @@ func (h *history) finish() {
 func (h *history) stored() []byte {
 	var all []byte
 	state := h.p.state.Load()
-	require.NoError(h.t, h.p.walk(h.s.db, state.start, state.end, true,
+	require.NoError(h.t, h.p.walk(state.start, state.end, true,
 		func(b *stored) (bool, error) {
 			all = append(all, b.bytes...)
 			return true, nil

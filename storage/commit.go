@@ -2,99 +2,249 @@ package storage
 
 import (
 	"context"
-	"encoding/binary"
-	"os"
+	"sync"
 	"time"
 )
 
-// commitLoop makes groups durable, one after the other, publishes them and
-// answers their ops in order. After a failure it only answers.
-func (s *Store) commitLoop(context.Context) error {
-	s.idle <- 0
-	for g := range s.commits {
-		began := time.Now()
-		err := s.Err()
-		if err == nil {
-			if err = s.commit(g); err != nil {
-				err = s.fail(err)
-				s.wakeAll()
-			}
-		}
-		if err == nil {
-			g.durable.Store(true)
-			s.publish(g)
-		}
-		took := time.Since(began)
-		s.answer(g, err)
-		s.idle <- took
-	}
-	return nil
+const (
+	// lateMax is how long records that were answered before they are on disk wait
+	// for it under FlushNever. The kernel is seldom quicker.
+	lateMax = 5 * time.Second
+	// lateChangesMax bounds the changes that wait for the disk, or for the index:
+	// until they are there, their places are held in memory.
+	lateChangesMax = 1 << 18
+)
+
+// unsynced is the groups that are written and not known to be on disk.
+type unsynced struct {
+	flushing sync.Mutex // held by whoever syncs and answers
+
+	mu      sync.Mutex
+	groups  []*group  // oldest first
+	changes int       // in them
+	due     time.Time // when they must be on disk, if nobody waits for it
+
+	wanted chan struct{} // has a token when somebody waits for a sync
+	armed  chan struct{} // has a token when due may have come nearer
+	ended  chan struct{} // closed when no group comes any more
 }
 
-// commit writes the group. Groups that changed nothing need no commit.
-func (s *Store) commit(g *group) error {
+func (u *unsynced) init() {
+	u.wanted, u.armed = make(chan struct{}, 1), make(chan struct{}, 1)
+	u.ended = make(chan struct{})
+}
+
+// failAll makes the store fail and lets everyone know.
+func (s *Store) failAll(err error) error {
+	err = s.fail(err)
+	s.wakeAll()
+	return err
+}
+
+// write writes the group to the journal, shows its batches to readers that may
+// see them before they are on disk, and answers whoever is not waiting for that.
+// Groups that changed nothing need no commit; they are answered after those
+// before them, as what they saw may not be on disk yet.
+func (s *Store) write(g *group) error {
+	if err := s.Err(); err != nil {
+		return err
+	}
 	for i, p := range g.touched {
 		if g.states[i] != nil {
 			g.add(write{partitionKey(keyState, p.id), g.states[i].encode()})
 		}
 	}
-	if len(g.writes) == 0 {
-		return nil
+	if len(g.writes) > 0 {
+		if err := s.writeFrame(g); err != nil {
+			return err
+		}
 	}
-	number := uint64(s.durable.Load()) + 1
-	g.add(write{[]byte{keyCommit}, binary.BigEndian.AppendUint64(nil, number)})
-	if err := s.engine.commit(number, g.writes); err != nil {
-		return err
+	for i, p := range g.touched {
+		if g.states[i] != nil && g.loose[i] {
+			p.publish(g.states[i], g.number)
+		}
 	}
-	if err := s.dbLog.err(); err != nil {
-		return err
+	for _, o := range g.ops {
+		if !o.early {
+			continue
+		}
+		s.queue.release(o)
+		done := o.done
+		o.done = nil
+		done(o, nil)
 	}
-	if err := s.syncNames(); err != nil {
-		return err
-	}
-	s.durable.Store(int64(number))
+	s.late.add(g)
 	return nil
 }
 
-// syncNames makes the names of new files durable: Badger syncs what is in a new
-// memtable or value log file, but not that it exists. The directory's time says
-// whether one came.
-func (s *Store) syncNames() error {
-	// The kernel's clock for file times ticks every few milliseconds, so a
-	// second change within a tick shows no new time.
-	const tick = 20 * time.Millisecond
-	info, err := os.Stat(s.dbDir)
+// writeFrame gives the group its number and appends it to the journal.
+func (s *Store) writeFrame(g *group) error {
+	number := uint64(s.written.Load()) + 1
+	at, err := s.journal.reserve(frameSize(g.writes), number)
 	if err != nil {
 		return err
 	}
-	if changed := info.ModTime(); !changed.Equal(s.dirChanged) {
-		if err := syncDir(s.dbDir); err != nil {
-			return err
-		}
-		if err := advise(s.dbDir); err != nil {
-			s.log.Warn("cannot advise the kernel about mapped files", "error", err)
-		}
-		s.dirChanged = changed
-		if time.Since(changed) < tick {
-			s.dirChanged = time.Time{}
+	const keepMax = 8 << 20
+	frame, places := appendFrame(s.frame[:0], number, uint64(s.durable.Load()), at, g.writes)
+	if s.frame = frame; cap(frame) > keepMax {
+		s.frame = nil
+	}
+	values := int64(0)
+	for _, at := range places {
+		values += int64(at.size)
+	}
+	if err := s.journal.append(frame, values); err != nil {
+		return err
+	}
+	g.number, g.to = number, mark{Commit: number, position: s.journal.end()}
+	for _, o := range g.ops {
+		switch {
+		case o.err != nil:
+		case o.kind == opAppend && !o.result.Duplicate:
+			o.p.wrote(recent{
+				base: Offset(o.header.BaseOffset), end: Offset(o.header.NextOffset()),
+				place: places[o.slot], commit: number,
+			})
+			s.tail.push(s.cfg.TailBytes, o.p, o.batch)
+		case o.kind == opCut:
+			o.p.cutRecent(o.cut.next.end)
 		}
 	}
+	g.changes = make([]change, len(g.writes))
+	for i, w := range g.writes {
+		g.changes[i] = change{w.key, w.indexed(places[i])}
+	}
+	g.writes = nil // which lets go of the batches
+	s.written.Store(int64(number))
 	return nil
+}
+
+// indexed returns what the index holds for a write.
+func (w write) indexed(at place) []byte {
+	switch {
+	case w.value == nil:
+		return nil
+	case w.placed():
+		return indexValue(nil, entryPlaced, at, w.lastDelta())
+	}
+	return indexValue(w.value, entryInline, at, 0)
+}
+
+// add queues a group for the next sync.
+func (u *unsynced) add(g *group) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.groups = append(u.groups, g)
+	u.changes += len(g.changes)
+	token := u.armed
+	if g.waits() {
+		token = u.wanted
+	} else if !u.due.IsZero() && u.due.Before(g.due) {
+		return
+	} else {
+		u.due = g.due
+	}
+	signal(token)
+}
+
+// want asks for a sync.
+func (u *unsynced) want() { signal(u.wanted) }
+
+// signal puts a token into a channel that holds one.
+func signal(token chan struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
+}
+
+func (u *unsynced) crowded() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.changes > lateChangesMax
+}
+
+// take returns all groups that wait for a sync.
+func (u *unsynced) take() []*group {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	groups := u.groups
+	u.groups, u.changes, u.due = nil, 0, time.Time{}
+	return groups
+}
+
+// syncLoop syncs the groups that somebody waits for, and lets the writer know
+// that the disk is free again; the others it syncs when they are due.
+func (s *Store) syncLoop(context.Context) error {
+	defer s.indexer.close()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	s.idle <- 0
+	for {
+		select {
+		case <-s.late.ended:
+			s.flush()
+			return nil
+		case <-s.late.wanted:
+			began := time.Now()
+			s.flush()
+			select {
+			case s.idle <- time.Since(began):
+			default: // it knows already
+			}
+		case <-s.late.armed:
+		case <-timer.C:
+			s.flush()
+		}
+		s.late.mu.Lock()
+		due := s.late.due
+		s.late.mu.Unlock()
+		if due.IsZero() {
+			timer.Reset(time.Hour)
+		} else {
+			timer.Reset(max(0, time.Until(due)))
+		}
+	}
+}
+
+// flush makes all groups durable that are written, publishes them, answers their
+// ops in order, and hands them to the index.
+func (s *Store) flush() {
+	s.late.flushing.Lock()
+	defer s.late.flushing.Unlock()
+	groups := s.late.take()
+	if len(groups) == 0 {
+		return
+	}
+	err := s.Err()
+	if err == nil {
+		if err = s.engine.sync(uint64(s.written.Load())); err != nil {
+			err = s.failAll(err)
+		}
+	}
+	for _, g := range groups {
+		if err == nil {
+			s.publish(g)
+		}
+		s.answer(g, err)
+	}
+	if err == nil {
+		s.pushIndex(groups)
+	}
 }
 
 // publish shows readers what has become durable.
 func (s *Store) publish(g *group) {
-	for _, o := range g.ops {
-		if o.err != nil || o.kind != opAppend || o.result.Duplicate {
-			continue
-		}
-		s.tail.push(s.cfg.TailBytes, o.p, o.batch)
+	if g.number > 0 {
+		s.durable.Store(int64(g.number))
 	}
+	g.durable.Store(true)
 	for i, p := range g.touched {
 		if g.states[i] != nil {
-			p.publish(g.states[i])
+			p.publish(g.states[i], g.number)
 		}
 	}
+	s.journal.bury(g.dead)
 }
 
 // answer tells every caller how it went.
@@ -112,6 +262,7 @@ func (s *Store) answer(g *group, failure error) {
 			o.done(o, err)
 		}
 	}
+	g.ops = nil
 }
 
 // settleOp does what follows an op that is durable, before its answer.

@@ -21,13 +21,16 @@ type Config struct {
 	// retention. Default: time.Now.
 	Clock func() time.Time
 
-	// MemTableBytes is the size of Badger's memtables, of which up to four
-	// live in memory. Default 16 MiB, range 1 MiB to 256 MiB.
+	// MemTableBytes is the size of the memtables of the index, of which up to
+	// three live in memory. Default 8 MiB, range 1 MiB to 256 MiB.
 	MemTableBytes int64
-	// ValueLogFileBytes is the size at which a value log file is closed; disk
+	// JournalFileBytes is the size at which a file of the journal is closed; disk
 	// space comes back in such pieces. A batch may have at most half of it.
-	// Default 64 MiB, range 2 MiB to 1 GiB.
-	ValueLogFileBytes int64
+	// Default 128 MiB, range 2 MiB to 1 GiB.
+	JournalFileBytes int64
+	// ReplayMaxBytes is about how much of the journal a start after a crash goes
+	// over again. Default 512 MiB, from 1 MiB.
+	ReplayMaxBytes int64
 	// GroupMaxBytes bounds the batches of one commit; a larger single batch
 	// goes alone. Default 4 MiB, from 1 KiB.
 	GroupMaxBytes int
@@ -79,8 +82,9 @@ type Config struct {
 	ScrubInterval time.Duration
 	// ScrubBytesPerSecond paces scrubs. Default 16 MiB, from 64 KiB.
 	ScrubBytesPerSecond int64
-	// ReclaimMinBytes is how much removed data may lie unreclaimed before the
-	// store forces compactions to get its space back. Default 256 MiB.
+	// ReclaimMinBytes is how much removed data may lie in files that a start
+	// would still go over before the index is written out to get at it. Default
+	// 64 MiB.
 	ReclaimMinBytes int64
 
 	// CleanerThreads is how many partitions are compacted at a time
@@ -96,7 +100,8 @@ type Config struct {
 	// Default 64 MiB, from 1 MiB.
 	CleanerBufferBytes int64
 
-	wrap func(engine) engine // tests put faults in here
+	inspect bool                // open to look only: the journal stays as it is
+	wrap    func(engine) engine // tests put faults in here
 }
 
 // DefaultConfig returns the defaults, without a directory.
@@ -104,8 +109,9 @@ func DefaultConfig() Config {
 	return Config{
 		Logger:                slog.Default(),
 		Clock:                 time.Now,
-		MemTableBytes:         16 << 20,
-		ValueLogFileBytes:     64 << 20,
+		MemTableBytes:         8 << 20,
+		JournalFileBytes:      128 << 20,
+		ReplayMaxBytes:        512 << 20,
 		GroupMaxBytes:         4 << 20,
 		QueueMaxBytes:         64 << 20,
 		TailBytes:             32 << 20,
@@ -121,7 +127,7 @@ func DefaultConfig() Config {
 		BallastBytes:          64 << 20,
 		ScrubInterval:         24 * time.Hour,
 		ScrubBytesPerSecond:   16 << 20,
-		ReclaimMinBytes:       256 << 20,
+		ReclaimMinBytes:       64 << 20,
 		CleanerThreads:        1,
 		CleanerBackoff:        15 * time.Second,
 		CleanerBufferBytes:    64 << 20,
@@ -138,7 +144,8 @@ func (c Config) Validate() error {
 		value, low, high int64
 	}{
 		{"MemTableBytes", c.MemTableBytes, 1 << 20, 256 << 20},
-		{"ValueLogFileBytes", c.ValueLogFileBytes, 2 << 20, 1 << 30},
+		{"JournalFileBytes", c.JournalFileBytes, 2 << 20, 1 << 30},
+		{"ReplayMaxBytes", c.ReplayMaxBytes, 1 << 20, 1 << 40},
 		{"GroupMaxBytes", int64(c.GroupMaxBytes), 1 << 10, 1 << 30},
 		{"QueueMaxBytes", c.QueueMaxBytes, 1 << 10, 1 << 40},
 		{"TailBytes", c.TailBytes, 0, 1 << 40},
@@ -232,20 +239,22 @@ type PartitionConfig struct {
 }
 
 // FlushPolicy says when an append is answered that asked for
-// AppendRequest.Early. What is written is the same under all of them: each
-// group of appends is one synced commit, made as soon as the disk is free, so
-// the policies differ in what a power cut or a kill may take of what was
-// answered, and in nothing else.
+// AppendRequest.Early, and seen by readers: a group with such appends alone is
+// written to the journal and synced later. Under the other two policies a power
+// cut may take what was answered; a kill alone does not, but looks the same to
+// the next start.
 type FlushPolicy uint8
 
 // The flush policies.
 const (
 	// FlushAlways answers nothing that is not on disk.
 	FlushAlways FlushPolicy = iota
-	// FlushInterval answers when the record has its offset, unless answered
-	// records have waited longer than the interval for the disk already.
+	// FlushInterval answers what is written, and syncs it after the interval at
+	// the latest.
 	FlushInterval
-	// FlushNever answers when the record has its offset.
+	// FlushNever answers what is written, and leaves it to the kernel when it is
+	// on disk, or to the next append that waits for a sync; after 5 s it is synced
+	// all the same.
 	FlushNever
 )
 

@@ -115,7 +115,7 @@ func dumpPartition(
 		if shown++; request.Limit > 0 && shown >= request.Limit {
 			return nil
 		}
-		if at, err = s.nextBatch(p, at, state.end); err != nil {
+		if at, err = s.nextBatch(ctx, p, at, state.end); err != nil {
 			return err
 		}
 	}

@@ -19,11 +19,12 @@ import (
 
 // Boot evidence (rule S4): what the store writes beside Badger's files, so that
 // the next start can judge what it finds (rule S5) instead of believing it.
-// Badger opens as an empty database when its MANIFEST is gone, and drops the
-// rest of a write-ahead log behind a flipped bit; neither is an error to it.
+// Badger opens as an empty database when its MANIFEST is gone, which is no error
+// to it.
 
-// formatVersion is the version of everything in the directory.
-const formatVersion = 1
+// formatVersion is the version of everything in the directory. Version 1 kept
+// batches in Badger's value log.
+const formatVersion = 2
 
 // Files in the directory of a store.
 const (
@@ -93,9 +94,9 @@ func readMeta(dir string) (m meta, ok bool, err error) {
 // check compares the directory's identity with the one that is asked for.
 func (m meta) check(cfg Config) error {
 	switch {
-	case m.Format > formatVersion || m.Format < 1:
-		return fmt.Errorf("data directory %s has format %d, and this program knows 1 to %d: "+
-			"use the version of sluice that wrote it", cfg.Dir, m.Format, formatVersion)
+	case m.Format != formatVersion:
+		return fmt.Errorf("data directory %s has format %d, and this program reads format %d "+
+			"only: use the version of sluice that wrote it", cfg.Dir, m.Format, formatVersion)
 	case m.NodeID != cfg.NodeID:
 		return fmt.Errorf("data directory %s belongs to node %d, not to node %d: start that "+
 			"node on it, or this one on a directory of its own", cfg.Dir, m.NodeID, cfg.NodeID)
@@ -120,6 +121,9 @@ func (m meta) write(dir string) error {
 // checkpoint says what was certainly on disk when it was written.
 type checkpoint struct {
 	Commit     uint64           `json:"commit"`
+	Indexed    mark             `json:"indexed"` // up to where the index's tables hold it
+	Tables     uint64           `json:"tables"`  // the newest of these
+	Files      []fileCount      `json:"files"`   // of the journal
 	Partitions []checkpointPart `json:"partitions"`
 }
 
@@ -201,25 +205,25 @@ func writeClean(dir string, commit uint64) error {
 	return replaceFile(dir, cleanName, b)
 }
 
-// databaseFiles returns the lengths of the files that hold records or say which
-// do.
+// databaseFiles returns the lengths of the files that hold records or say where
+// they are, by their names in the directory.
 func databaseFiles(dir string) (map[string]int64, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, databaseName))
 	files := map[string]int64{}
 	for _, e := range entries {
-		switch filepath.Ext(e.Name()) {
-		case ".vlog", ".sst", ".mem":
-		default:
-			if e.Name() != "MANIFEST" {
-				continue
-			}
+		if filepath.Ext(e.Name()) != ".sst" && e.Name() != "MANIFEST" {
+			continue
 		}
-		info, err := os.Stat(filepath.Join(dir, databaseName, e.Name()))
-		if err == nil {
-			files[e.Name()] = info.Size()
+		name := filepath.Join(databaseName, e.Name())
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			files[name] = info.Size()
 		}
 	}
-	return files, err
+	sizes, journalErr := listJournal(filepath.Join(dir, journalName))
+	for number, size := range sizes {
+		files[journalFileName(number)] = size
+	}
+	return files, errors.Join(err, journalErr)
 }
 
 // takeClean reads and removes the clean marker, and compares the files with it.

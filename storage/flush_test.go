@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -28,13 +27,12 @@ func TestFlushPoliciesAnswerBeforeOrAfterTheDisk(t *testing.T) {
 		early      bool // asked for
 		answered   bool // while the disk stands still
 	}{
-		"always":                    {FlushAlways, 1e6, true, false},
-		"always, acks all":          {FlushAlways, 1e6, false, false},
-		"never":                     {FlushNever, 0, true, true},
-		"never, acks all":           {FlushNever, 0, false, false},
-		"interval":                  {FlushInterval, 1e6, true, true},
-		"interval, acks all":        {FlushInterval, 1e6, false, false},
-		"interval that has no room": {FlushInterval, 0, true, false},
+		"always":             {FlushAlways, 1e6, true, false},
+		"always, acks all":   {FlushAlways, 1e6, false, false},
+		"never":              {FlushNever, 0, true, true},
+		"never, acks all":    {FlushNever, 0, false, false},
+		"interval":           {FlushInterval, 1e6, true, true},
+		"interval, acks all": {FlushInterval, 1e6, false, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,14 +53,11 @@ func TestFlushPoliciesAnswerBeforeOrAfterTheDisk(t *testing.T) {
 			if test.answered {
 				require.EqualValues(t, 1, (<-answers).BaseOffset)
 				require.EqualValues(t, 2, (<-answers).BaseOffset)
-				require.EqualValues(t, 1, p.End(), "not readable before it is on disk")
+				require.EqualValues(t, 3, p.End())
 			}
 			release <- struct{}{}
 			require.NoError(t, <-other)
 			if !test.answered {
-				if test.early && test.policy == FlushInterval { // the first is within it
-					<-answers
-				}
 				select {
 				case a := <-answers:
 					t.Fatalf("offset %d was answered before it was on disk", a.BaseOffset)
@@ -108,26 +103,21 @@ func TestEarlyAnswersMakeACrashLossy(t *testing.T) {
 	}
 }
 
-func TestEarlyAnswersStayWithinTheQueue(t *testing.T) {
-	cfg := testConfig(t.TempDir())
-	cfg.QueueMaxBytes = 4 << 10
-	s := openTest(t, cfg)
-	p := flushing(t, s, FlushNever, 0)
-	entered, release := stall(s)
-	other := createAsync(s, 1)
-	<-entered
-	request := AppendRequest{Batch: spec{size: 1500}.encode(t), Early: true}
-	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer stop()
-	answered := 0
-	for {
-		if _, err := p.Append(ctx, request); err != nil {
-			require.ErrorIs(t, err, ErrWithdrawn)
+func TestEarlyAnswersAreSyncedInTime(t *testing.T) {
+	s := openTest(t, testConfig(t.TempDir()))
+	p := flushing(t, s, FlushInterval, 10)
+	synced := make(chan uint64, 100)
+	inner := s.engine.sync
+	s.engine.sync = func(commit uint64) error {
+		synced <- commit
+		return inner(commit)
+	}
+	_, err := p.Append(context.Background(), AppendRequest{Batch: spec{}.encode(t), Early: true})
+	require.NoError(t, err)
+	written := uint64(s.written.Load())
+	for commit := range synced {
+		if commit >= written {
 			break
 		}
-		answered++
 	}
-	require.Equal(t, 2, answered)
-	close(release)
-	require.NoError(t, <-other)
 }

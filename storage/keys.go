@@ -16,9 +16,9 @@ import (
 //	e topic partition                  where each leader epoch begins
 //	p topic partition                  snapshot of the producers
 //	d topic partition                  deleted, its data not yet all removed
-//	c                                  number of the last commit
+//	c                                  which commits the index holds; in no commit
 //	k                                  clock of the last retention pass
-//	z number                           filler, see Store.compact
+//	z number                           filler, see index.fill; in no commit
 const (
 	keyBatch     byte = 'b'
 	keyState     byte = 's'

@@ -9,8 +9,7 @@ import (
 )
 
 // badgerLog hands Badger's log lines to slog, and catches the failures that
-// Badger only logs: above all a sync of the value log that failed, after which
-// it goes on and reports the commit as good.
+// Badger only logs: above all a memtable that cannot be written to a table.
 type badgerLog struct {
 	log    *slog.Logger
 	failed atomic.Pointer[string]
@@ -19,7 +18,6 @@ type badgerLog struct {
 // fatalFormats begin the messages after which the database can no longer be
 // relied on.
 var fatalFormats = []string{
-	"Error while curlf sync",
 	"writeRequests",
 	"error flushing memtable",
 	"Got error: %v for id",

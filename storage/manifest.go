@@ -16,18 +16,15 @@ import (
 // mended is what mendManifest did.
 type mended struct {
 	missing []uint64 // tables that it struck off
-	rest    []uint64 // tables that stay
 }
 
 // mendManifest lets Badger open after a power cut that took the name of a table
-// away. Badger writes a full memtable to a table, syncs its content, enters it
-// in the MANIFEST, and then removes the memtable's file; it never syncs the name
-// of the new table, so the MANIFEST can come back without the table, and Open
-// refuses for good. In that case the memtable's file is back too: the names in a
-// directory come back in the order in which they were changed. So the table is
-// struck off and the memtable is written out again. Only level 0 is struck off,
-// as tables that are merged have their names synced. Whether something is
-// missing after all is for gap to say.
+// away. Badger writes a full memtable to a table, syncs its content and enters it
+// in the MANIFEST; it never syncs the name of the new table, so the MANIFEST can
+// come back without the table, and Open refuses for good. Such a table is struck
+// off: what it held is replayed from the journal, as the checkpoint names the
+// commits of tables only whose names were synced. Only level 0 is struck off, as
+// tables that are merged have their names synced.
 func mendManifest(dir string) (mended, error) {
 	var m mended
 	name := filepath.Join(dir, "MANIFEST")
@@ -43,7 +40,6 @@ func mendManifest(dir string) (mended, error) {
 	for id, level := range levels {
 		_, err := os.Stat(filepath.Join(dir, fmt.Sprintf("%06d.sst", id)))
 		if !errors.Is(err, os.ErrNotExist) || level > 0 {
-			m.rest = append(m.rest, id)
 			continue
 		}
 		m.missing = append(m.missing, id)

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -61,7 +60,7 @@ func openCounted(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(err, failAttempt(cfg.Dir, count, err))
 	}
 	if _, _, clearErr := ClearAttempts(cfg.Dir); err == nil && clearErr != nil {
-		return nil, errors.Join(clearErr, s.db.Close())
+		return nil, errors.Join(clearErr, s.closeFiles())
 	}
 	return s, err
 }
@@ -127,7 +126,7 @@ func makeDir(dir string) error {
 func open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, dbDir: filepath.Join(cfg.Dir, databaseName),
-		queue: newQueue(cfg.QueueMaxBytes), commits: make(chan *group),
+		queue:  newQueue(cfg.QueueMaxBytes),
 		idle:   make(chan time.Duration, 1),
 		failed: make(chan struct{}), closed: make(chan struct{}),
 		swept: make(chan struct{}), checkpointing: make(chan struct{}, 1),
@@ -138,32 +137,10 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	s.cleaner.init(&cfg)
 	s.clock.jumpMax.Store(int64(cfg.ClockJumpMax))
 	s.clock.changed = make(chan struct{}, 1)
+	s.late.init()
 	found, err := s.identify()
-	if err != nil {
-		return nil, err
-	}
-	var behind uint64
-	if behind, found.damage = saveLastValueLog(s.dbDir); found.damage != nil &&
-		!errors.Is(found.damage, errDamage) {
-		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, found.damage)
-	}
-	if found.mended, err = mendManifest(s.dbDir); err == nil {
-		found.memtables, err = readMemtables(s.dbDir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
-	}
-	if last := found.memtables.last; !found.clean && last > 0 && behind >= last {
-		found.damage = nil // of the commit that was cut off; examine reads what it left
-	}
-	s.dbLog = &badgerLog{log: cfg.Logger}
-	if s.db, err = openDatabase(s.dbDir, cfg, s.dbLog); err != nil {
-		return nil, fmt.Errorf("opening the log in %s: %w", s.dbDir, err)
-	}
-	found.gap = found.memtables.gap(s.db, found.mended.rest)
-	restored, err := restoreHeld(cfg.Dir, s.db)
-	if restored > 0 {
-		s.log.Warn("put back batches whose rewriting was cut off", "count", restored)
+	if err == nil {
+		err = s.openFiles(ctx, &found)
 	}
 	if err == nil {
 		err = s.load(ctx)
@@ -172,12 +149,13 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		err = s.decide(found)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the log in %s: %w", s.dbDir, err),
-			s.db.Close())
+		err = fmt.Errorf("opening the log in %s: %w", cfg.Dir, err)
+		return nil, errors.Join(err, s.closeFiles())
 	}
+	s.indexer.init(uint64(s.durable.Load()))
 	s.engine = engine{
-		commit: commitTo(s.db),
-		free:   func() (int64, error) { return freeBytes(cfg.Dir) },
+		sync: func(uint64) error { return s.journal.sync() },
+		free: func() (int64, error) { return freeBytes(cfg.Dir) },
 	}
 	if cfg.wrap != nil {
 		s.engine = cfg.wrap(s.engine)
@@ -186,15 +164,99 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// evidence is what was found before the database was opened.
+// closeFiles closes what is open.
+func (s *Store) closeFiles() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.close())
+	}
+	if s.journal != nil {
+		errs = append(errs, s.journal.close())
+	}
+	return errors.Join(errs...)
+}
+
+// evidence is what was found before the states were read.
 type evidence struct {
 	commit uint64   // in the clean marker
 	clean  bool     // there is one
-	damage error    // of the last value log file
 	files  findings // what the clean marker says of files, and is not so
 	mended mended   // tables that were missing
-	memtables
-	gap string // commits that are in no table and no memtable, or ""
+
+	was    checkpoint
+	wasErr error // why there is none
+	replay findings
+}
+
+// openFiles opens the index and the journal, and takes the one to the end of the
+// other.
+func (s *Store) openFiles(ctx context.Context, found *evidence) error {
+	found.was, found.wasErr = readCheckpoint(s.cfg.Dir)
+	var err error
+	if found.mended, err = mendManifest(s.dbDir); err != nil {
+		return err
+	}
+	if s.index, err = openIndex(s.dbDir, s.cfg); err != nil {
+		return err
+	}
+	dir := filepath.Join(s.cfg.Dir, journalName)
+	if s.journal, err = openJournal(dir, s.meta.DirID, s.cfg.JournalFileBytes); err != nil {
+		return err
+	}
+	held, from := s.index.held(), s.index.held()
+	if found.wasErr == nil {
+		if safe := found.was.Indexed; safe.Commit < held.Commit {
+			from = safe // the names of tables that came later may go with the next cut
+		} else if safe.Commit > held.Commit {
+			found.replay.addf("the index was at commit %d, and only %d is there", safe.Commit,
+				held.Commit)
+		}
+	}
+	r := &replay{
+		j: s.journal, x: s.index, known: max(found.was.Commit, held.Commit),
+		counted: found.was.Commit,
+	}
+	if err := r.run(ctx, from); err != nil {
+		return err
+	}
+	found.replay = append(found.replay, r.bad...)
+	last := r.next - 1
+	if held.Commit > last {
+		found.replay.addf("the index holds commit %d, and the journal ends with %d",
+			held.Commit, last)
+	}
+	s.written.Store(int64(last))
+	s.durable.Store(int64(last))
+	s.journal.least = held.File
+	s.countDead(found)
+	if s.cfg.inspect {
+		return nil
+	}
+	return s.journal.begin(r.end)
+}
+
+// countDead takes over what the last checkpoint says of the journal's files. One
+// that it does not know is newer, or was about to be removed.
+func (s *Store) countDead(found *evidence) {
+	if found.wasErr != nil {
+		return
+	}
+	counts := map[uint32]fileCount{}
+	newest := uint32(0)
+	for _, c := range found.was.Files {
+		counts[c.File], newest = c, max(newest, c.File)
+		if s.journal.files[c.File] == nil {
+			found.replay.addf("journal file %d is missing", c.File)
+		}
+	}
+	for number, f := range s.journal.files {
+		c, known := counts[number]
+		if !known && number < newest {
+			c.Values, c.Dead = f.size.Load(), f.size.Load()
+		}
+		f.values.Add(c.Values)
+		f.dead.Store(c.Dead)
+	}
 }
 
 // identify reads whose directory this is, makes it ours if it is new, and takes
@@ -207,9 +269,12 @@ func (s *Store) identify() (evidence, error) {
 		return evidence{}, err
 	}
 	if !found {
-		if entries, err := os.ReadDir(s.dbDir); err == nil && len(entries) > 0 {
-			return evidence{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
-				"whose: put the file back, or move %s away to begin anew", dir, metaName, s.dbDir)
+		for _, name := range []string{databaseName, journalName} {
+			entries, err := os.ReadDir(filepath.Join(dir, name))
+			if err == nil && len(entries) > 0 {
+				return evidence{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
+					"whose: put the file back, or move %s away to begin anew", dir, metaName, name)
+			}
 		}
 		m = newMeta(s.cfg)
 		if err := m.write(dir); err != nil {
@@ -221,18 +286,13 @@ func (s *Store) identify() (evidence, error) {
 	}
 	if !m.Initialised {
 		// The first start did not come to its end, so nothing was answered.
-		if err := os.RemoveAll(s.dbDir); err != nil {
-			return evidence{}, err
+		for _, name := range []string{databaseName, journalName} {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return evidence{}, err
+			}
 		}
 	}
 	s.meta = m
-	removed, err := removeEmptyFiles(s.dbDir)
-	if err != nil {
-		return evidence{}, err
-	}
-	if len(removed) > 0 {
-		s.log.Warn("removed empty files that a power cut left", "files", removed)
-	}
 	if err := makeDir(s.dbDir); err != nil {
 		return evidence{}, err
 	}
@@ -242,47 +302,33 @@ func (s *Store) identify() (evidence, error) {
 // load reads the small keys: the states of all partitions, their segments and
 // epochs, and what is being deleted.
 func (s *Store) load(ctx context.Context) error {
-	number, err := lookup(s.db, []byte{keyCommit})
-	if err != nil {
-		return err
-	}
-	if len(number) == 8 {
-		s.durable.Store(int64(binary.BigEndian.Uint64(number)))
-	}
-	s.db.SetDiscardTs(uint64(s.durable.Load()))
-	if err := s.clock.load(s.db); err != nil {
+	if err := s.clock.load(s); err != nil {
 		return err
 	}
 	states := map[PartitionID]*logState{}
-	err = s.each(ctx, keyState, func(id PartitionID, item *badger.Item) error {
-		return item.Value(func(v []byte) (err error) {
-			states[id], err = decodeState(v)
-			return err
-		})
+	err := s.each(ctx, keyState, func(id PartitionID, v []byte) (err error) {
+		states[id], err = decodeState(v)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = s.each(ctx, keySegment, func(id PartitionID, item *badger.Item) error {
-		return item.Value(func(v []byte) error {
-			seg, err := decodeSegment(v)
-			if state := states[id]; err == nil && state != nil && seg.end > state.start {
-				state.sealed = append(state.sealed, seg)
-			}
-			return err
-		})
+	err = s.each(ctx, keySegment, func(id PartitionID, v []byte) error {
+		seg, err := decodeSegment(v)
+		if state := states[id]; err == nil && state != nil && seg.end > state.start {
+			state.sealed = append(state.sealed, seg)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = s.each(ctx, keyEpochs, func(id PartitionID, item *badger.Item) error {
-		return item.Value(func(v []byte) error {
-			epochs, err := decodeEpochs(v)
-			if state := states[id]; err == nil && state != nil {
-				state.epochs = epochs
-			}
-			return err
-		})
+	err = s.each(ctx, keyEpochs, func(id PartitionID, v []byte) error {
+		epochs, err := decodeEpochs(v)
+		if state := states[id]; err == nil && state != nil {
+			state.epochs = epochs
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -292,22 +338,28 @@ func (s *Store) load(ctx context.Context) error {
 		p.created.Store(true)
 		s.partitions[id] = p
 	}
-	return s.each(ctx, keyDeleted, func(id PartitionID, _ *badger.Item) error {
+	return s.each(ctx, keyDeleted, func(id PartitionID, _ []byte) error {
 		s.deleting[id] = true
 		return nil
 	})
 }
 
-// each calls fn for every key of a kind.
+// each calls fn for every key of a kind, with its value.
 func (s *Store) each(
-	ctx context.Context, kind byte, fn func(PartitionID, *badger.Item) error,
+	ctx context.Context, kind byte, fn func(PartitionID, []byte) error,
 ) error {
 	prefix := []byte{kind}
 	return guarded(func() error {
-		return scan(s.db, prefix, prefix, func(item *badger.Item) (bool, error) {
+		return scan(s.index.db, prefix, prefix, func(item *badger.Item) (bool, error) {
 			id, err := parseID(item.Key())
 			if err == nil {
-				err = fn(id, item)
+				err = item.Value(func(v []byte) error {
+					value, err := s.resolve(v)
+					if err == nil {
+						err = fn(id, value)
+					}
+					return err
+				})
 			}
 			if err != nil {
 				return false, fmt.Errorf("key %x: %w", item.Key(), err)
@@ -354,16 +406,14 @@ func (s *Store) decide(found evidence) error {
 
 // start runs the goroutines.
 func (s *Store) start() {
-	if err := advise(s.dbDir); err != nil {
-		s.log.Warn("cannot advise the kernel about mapped files", "error", err)
-	}
 	s.lookAtSpace()
 	if err := keepBallast(s.cfg); err != nil {
 		s.log.Warn("cannot keep a ballast file", "dir", s.cfg.Dir, "error", err)
 	}
 	s.tasks.Go("scrubber", s.scrubLoop)
 	s.tasks.Go("writer", s.writeLoop)
-	s.tasks.Go("commits", s.commitLoop)
+	s.tasks.Go("syncs", s.syncLoop)
+	s.tasks.Go("index", s.indexLoop)
 	s.tasks.Go("checkpoints", s.checkpointLoop)
 	s.tasks.Go("sweeper", s.sweepLoop)
 	s.tasks.Go("retention", s.retentionLoop)

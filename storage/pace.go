@@ -10,7 +10,7 @@ import "time"
 // that wait already, but no longer than a small part of what the last commit
 // took. A single caller is never waited for.
 type pace struct {
-	free   bool // the committing goroutine waits for a group
+	free   bool // no sync is under way that somebody waits for
 	waited bool // long enough
 	last   int  // ops of the last group
 	target int  // ops at which the group is worth a commit

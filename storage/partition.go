@@ -43,6 +43,9 @@ type Partition struct {
 	writtenChanged chan struct{} // likewise
 	tail           []tailBatch   // guarded by mu; the newest batches, also those not on disk yet
 
+	recent    []recent // guarded by mu; in the journal, not in the index yet
+	published uint64   // guarded by mu; number of the commit that state is of
+
 	written atomic.Int64 // end of what has its offset
 
 	w writerState
@@ -160,8 +163,9 @@ func (p *Partition) wakeChanged() {
 }
 
 // Observe makes the store call fn after every advance of End and every move of
-// Start, on the goroutine that all appends of the node go through and before
-// they are answered: fn must not block. There is one observer; nil ends it.
+// Start, on the goroutines that all appends of the node go through and before
+// they are answered: fn must not block. Under flush.policy interval and never two
+// of them may call it at once. There is one observer; nil ends it.
 func (p *Partition) Observe(fn func()) {
 	if fn == nil {
 		p.observer.Store(nil)
@@ -170,9 +174,16 @@ func (p *Partition) Observe(fn func()) {
 	p.observer.Store(&fn)
 }
 
-// publish makes a durable state visible.
-func (p *Partition) publish(state *logState) {
+// publish makes the state of a commit visible, unless a later one is.
+func (p *Partition) publish(state *logState, commit uint64) {
+	p.mu.Lock()
+	if commit <= p.published {
+		p.mu.Unlock()
+		return
+	}
+	p.published = commit
 	was := p.state.Swap(state)
+	p.mu.Unlock()
 	if fn := p.observer.Load(); fn != nil {
 		(*fn)()
 	}
@@ -254,9 +265,12 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 		return ErrClosed
 	}
 	defer p.store.readers.leave()
+	if err := p.store.caughtUp(ctx); err != nil {
+		return err
+	}
 	table := p.store.newProducers()
 	err := guarded(func() error {
-		snapshot, err := lookup(p.store.db, partitionKey(keyProducers, p.id))
+		snapshot, err := p.store.lookup(partitionKey(keyProducers, p.id))
 		if err == nil && snapshot != nil {
 			err = table.decode(snapshot)
 		}
@@ -267,9 +281,11 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 	}
 	state, now := p.state.Load(), p.store.now()
 	if from := max(state.producersFrom, state.start); state.producersFrom >= 0 {
-		err = p.walk(p.store.db, from, state.end, false, func(b *stored) (bool, error) {
-			table.apply(&b.header, Offset(b.header.BaseOffset), now)
-			return true, nil
+		err = guarded(func() error {
+			return p.walk(from, state.end, false, func(b *stored) (bool, error) {
+				table.apply(&b.header, Offset(b.header.BaseOffset), now)
+				return true, nil
+			})
 		})
 		if err != nil {
 			return p.damaged(fmt.Errorf("rebuilding producers: %w", err))

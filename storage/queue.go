@@ -26,6 +26,7 @@ const (
 	opEpoch
 	opProducers
 	opCut
+	opMove
 	opCleanBegin
 	opClean
 	opCleanEnd
@@ -45,9 +46,12 @@ type op struct {
 	result  Appended
 	replica bool // the batch comes from the leader, with its offset
 	gap     bool // and may begin past the end
+	slot    int  // of the batch in the group's writes
+	early   bool // answered when it is written
 
 	before Offset  // trim: the new start; sweep: the new cleaned; epoch: the answer
-	swept  []write // sweep and forget: deletions; clean: also new batches
+	swept  []write // sweep and forget: deletions; clean, move: also batches
+	dead   grave   // what the journal keeps in vain because of swept
 	freed  int64   // sweep, clean: bytes of batches removed from the segment
 	inside Offset  // that begins here and stays
 	nowMs  int64   // retire and clock: the trusted clock

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // Retention is what one pass of CheckRetention did.
@@ -187,8 +185,8 @@ type retentionClock struct {
 }
 
 // load reads the clock of the last pass of an earlier run.
-func (c *retentionClock) load(db *badger.DB) error {
-	v, err := lookup(db, []byte{keyClock})
+func (c *retentionClock) load(s *Store) error {
+	v, err := s.lookup([]byte{keyClock})
 	if err == nil && len(v) == 8 {
 		c.wallMs = int64(binary.BigEndian.Uint64(v))
 	}

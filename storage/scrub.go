@@ -106,7 +106,7 @@ func (s *Store) scrubTables(found *Scrubbed) error {
 		return ErrClosed
 	}
 	defer s.readers.leave()
-	err := guarded(s.db.VerifyChecksum)
+	err := guarded(s.index.db.VerifyChecksum)
 	if err == nil || ctxEnded(err) {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Store) scrubPartition(
 			return err
 		case err != nil && p.usable() == nil && at >= p.state.Load().start:
 			found.Damaged++
-			if at, err = s.nextBatch(p, at, state.end); err != nil {
+			if at, err = s.nextBatch(ctx, p, at, state.end); err != nil {
 				return err
 			}
 		}
@@ -167,11 +167,13 @@ func (s *Store) scrubPartition(
 }
 
 // nextBatch returns where the first batch begins after an offset, or end.
-func (s *Store) nextBatch(p *Partition, at, end Offset) (next Offset, err error) {
+func (s *Store) nextBatch(ctx context.Context, p *Partition, at, end Offset) (
+	next Offset, err error,
+) {
 	next = end
 	prefix := partitionKey(keyBatch, p.id)
 	seek := offsetKey(keyBatch, p.id, at+1)
-	err = s.scanSafely(prefix, seek, func(item *badger.Item) (bool, error) {
+	err = s.scanSafely(ctx, prefix, seek, func(item *badger.Item) (bool, error) {
 		base, err := parseOffset(item.Key())
 		if err == nil {
 			next = min(base, end)

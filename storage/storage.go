@@ -1,6 +1,8 @@
 // Package storage keeps the records of partitions on disk: a partitioned log
-// of Kafka's RecordBatch v2 in one Badger database per node, written by one
-// goroutine with one sync for the appends of all partitions.
+// of Kafka's RecordBatch v2. The batches of all partitions of a node lie in one
+// journal, written by one goroutine with one sync for the appends of all, and a
+// Badger database beside it is the index: where each batch lies, and the small
+// state of each partition. The journal is the truth; the index follows it.
 //
 // Open gives a Store, Store.Create a Partition, and a Partition appends, reads,
 // trims and finds offsets by time. Everything that Append has answered is on

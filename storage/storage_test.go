@@ -20,7 +20,8 @@ func testConfig(dir string) Config {
 	cfg.Dir = dir
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.MemTableBytes = 1 << 20
-	cfg.ValueLogFileBytes = 2 << 20
+	cfg.JournalFileBytes = 2 << 20
+	cfg.ReplayMaxBytes = 8 << 20
 	cfg.RetentionInterval = 0
 	cfg.CleanerBackoff = 0
 	cfg.CheckpointInterval = 10 * time.Millisecond

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
 )
@@ -32,9 +30,10 @@ var (
 // Store is the log of all partitions of a node. Open makes one; Close must be
 // called. All methods may be called concurrently.
 //
-// One goroutine, the writer, takes the waiting changes of all partitions and
-// forms groups; a second one commits a group with one sync while the next one
-// forms, publishes what is durable, and answers. Any storage error is fatal
+// One goroutine, the writer, takes the waiting changes of all partitions, forms
+// groups, and writes them to the journal; a second one syncs what is written while
+// the next group forms, publishes what is durable, and answers; a third one takes
+// the index after it. Any storage error is fatal
 // (rule S2): the store fails, answers nothing well any more, and the process
 // should end. A failed sync is never tried again.
 type Store struct {
@@ -42,23 +41,24 @@ type Store struct {
 	log     *slog.Logger
 	dbDir   string
 	lock    *os.File
-	db      *badger.DB
-	dbLog   *badgerLog
+	index   *index
+	journal *journal
 	engine  engine
 	meta    meta // mu guards Verdict
 	queue   *queue
-	commits chan *group
-	idle    chan time.Duration // what the last commit took, when it is done
-	tail    tail               // owned by the committing goroutine
+	idle    chan time.Duration // what the last sync took, when it is done
+	tail    tail               // owned by the writer, like frame
+	frame   []byte             // reused from commit to commit
+	late    unsynced
+	indexer indexer
 	tasks   *run.Group
 	readers gate
 	clock   retentionClock
 
-	durable    atomic.Int64 // commit number of the last group on disk
-	full       atomic.Int64 // free bytes when below the floor, or -1
-	sinceFree  int64        // bytes since the last look at it; owned by the writer
-	flushing   time.Time    // first early answer of the group being committed; the writer's
-	dirChanged time.Time    // mtime of dbDir when it was last synced; committer's
+	written   atomic.Int64 // commit number of the last group in the journal
+	durable   atomic.Int64 // and of the last one on disk
+	full      atomic.Int64 // free bytes when below the floor, or -1
+	sinceFree int64        // bytes since the last look at it; owned by the writer
 
 	sweeper       sweeper
 	scrubber      scrubber
@@ -244,14 +244,11 @@ func (s *Store) Close() error {
 	err := s.tasks.Close()
 	s.readers.close()
 	s.wakeAll()
-	if closeErr := s.db.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("closing the database: %w", closeErr)
+	if closeErr := errors.Join(s.index.close(), s.journal.close()); err == nil {
+		err = closeErr
 	}
 	if err == nil {
 		err = s.Err()
-	}
-	if err == nil {
-		err = s.dbLog.err()
 	}
 	if err == nil {
 		err = s.markClean()
@@ -264,9 +261,6 @@ func (s *Store) Close() error {
 
 // markClean leaves the evidence of a clean stop.
 func (s *Store) markClean() error {
-	if err := syncDir(s.dbDir); err != nil {
-		return err
-	}
 	if err := s.checkpoint().write(s.cfg.Dir); err != nil {
 		return err
 	}
@@ -282,7 +276,10 @@ func (s *Store) wakeAll() {
 
 // checkpoint returns what is durable now.
 func (s *Store) checkpoint() checkpoint {
-	c := checkpoint{Commit: uint64(s.durable.Load())}
+	c := checkpoint{
+		Commit: uint64(s.durable.Load()), Indexed: s.index.held(), Tables: s.index.newestTable(),
+		Files: s.journal.counts(),
+	}
 	for _, p := range s.all() {
 		state := p.state.Load()
 		if p.created.Load() {

@@ -9,12 +9,13 @@ import (
 
 // sweeper gives disk space back. Trims, retention and deletions only move the
 // log start or mark a partition; the sweeper then removes keys in bounded
-// pieces, through the writer like every other change, and collects the value
-// log files that hold little else than removed batches.
+// pieces, through the writer like every other change, and collects the journal
+// files that hold little else than removed batches.
 type sweeper struct {
-	work    chan struct{} // has a token when there may be something to do
-	busy    chan struct{} // has a token for whoever sweeps
-	garbage int64         // bytes removed and not yet seen to come back; the sweeping one's
+	work chan struct{} // has a token when there may be something to do
+	busy chan struct{} // has a token for whoever sweeps
+
+	checked time.Time // when the index was, the sweeping one's
 }
 
 // sweepKeysMax is how many keys one sweep removes, so that appends need not
@@ -96,40 +97,35 @@ func (s *Store) sweepPartition(ctx context.Context, p *Partition) error {
 // start, and reports whether it was the last.
 func (s *Store) sweepBatches(ctx context.Context, p *Partition, state *logState) (bool, error) {
 	o := &op{kind: opSweep, p: p, inside: state.segments()[0].base}
-	var last Offset // of the batch before, whose end the next one tells
-	var lastSize int64
-	seen, all := false, true
-	take := func() {
-		o.swept = append(o.swept, write{offsetKey(keyBatch, p.id, last), nil})
-		s.sweeper.garbage += lastSize
-		if last >= o.inside {
-			o.freed += lastSize
-		}
-	}
+	all := true
 	prefix := partitionKey(keyBatch, p.id)
-	err := s.scanSafely(prefix, prefix, func(item *badger.Item) (bool, error) {
-		at, err := parseOffset(item.Key())
+	seek := offsetKey(keyBatch, p.id, state.cleaned) // past the marks of what is removed
+	o.before = state.start
+	err := s.scanSafely(ctx, prefix, seek, func(item *badger.Item) (bool, error) {
+		r, err := indexedBatch(item)
 		if err != nil {
 			return false, err
 		}
-		if seen && at <= state.start {
-			if take(); len(o.swept) == sweepKeysMax {
-				o.before, all = at, false
-				return false, nil
-			}
+		if r.end > state.start { // the log starts in it, or behind it
+			o.before = min(r.base, state.start)
+			return false, nil
 		}
-		last, lastSize, seen = at, item.ValueSize(), true
-		return at < state.start, nil
+		if len(o.swept) == sweepKeysMax {
+			o.before, all = r.base, false
+			return false, nil
+		}
+		o.swept = append(o.swept, write{item.KeyCopy(nil), nil})
+		o.dead.bury(r.place)
+		if r.base >= o.inside {
+			o.freed += int64(r.place.size)
+		}
+		return true, nil
 	})
 	if err != nil {
 		return false, err
 	}
-	if all {
-		// The batch that was last in the scan ends at the end of the log.
-		if seen && last < state.start && state.start == state.end {
-			take()
-		}
-		o.before = state.start
+	if o.before == state.cleaned {
+		return all, nil
 	}
 	return all, s.do(ctx, o)
 }
@@ -169,16 +165,22 @@ func (s *Store) sweepDeleted(ctx context.Context) error {
 // forget removes all keys under a prefix that are below end, or all if end is
 // nil.
 func (s *Store) forget(ctx context.Context, p *Partition, prefix, end []byte) error {
-	for {
+	for seek := prefix; ; {
 		o := &op{kind: opForget, p: p}
-		err := s.scanSafely(prefix, prefix, func(item *badger.Item) (bool, error) {
+		err := s.scanSafely(ctx, prefix, seek, func(item *badger.Item) (bool, error) {
 			if end != nil && string(item.Key()) >= string(end) {
 				return false, nil
 			}
-			if prefix[0] == keyBatch {
-				s.sweeper.garbage += item.ValueSize()
+			if err := item.Value(func(v []byte) error {
+				if at, _, err := parsePlace(v); err == nil {
+					o.dead.bury(at)
+				}
+				return nil
+			}); err != nil {
+				return false, err
 			}
-			o.swept = append(o.swept, write{item.KeyCopy(nil), nil})
+			seek = item.KeyCopy(nil) // which goes on behind the marks of what is removed
+			o.swept = append(o.swept, write{seek, nil})
 			return len(o.swept) < sweepKeysMax, nil
 		})
 		if err != nil || len(o.swept) == 0 {
@@ -190,11 +192,17 @@ func (s *Store) forget(ctx context.Context, p *Partition, prefix, end []byte) er
 	}
 }
 
-// scanSafely is scan for code outside of a caller's request.
-func (s *Store) scanSafely(prefix, from []byte, fn func(*badger.Item) (bool, error)) error {
+// scanSafely is scan for code outside of a caller's request. It sees everything
+// that is written when it begins.
+func (s *Store) scanSafely(
+	ctx context.Context, prefix, from []byte, fn func(*badger.Item) (bool, error),
+) error {
 	if !s.readers.enter() {
 		return ErrClosed
 	}
 	defer s.readers.leave()
-	return guarded(func() error { return scan(s.db, prefix, from, fn) })
+	if err := s.caughtUp(ctx); err != nil {
+		return err
+	}
+	return guarded(func() error { return scan(s.index.db, prefix, from, fn) })
 }

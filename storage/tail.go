@@ -10,7 +10,7 @@ type tailBatch struct {
 }
 
 // tail bounds the newest durable batches of all partitions together: the oldest
-// go first, whichever partition they are of. The committing goroutine owns it;
+// go first, whichever partition they are of. The writer owns it;
 // the batches themselves are in Partition.tail, before those that are not
 // durable yet.
 type tail struct {

@@ -93,7 +93,7 @@ func (p *Partition) indexedBefore(base Offset, ms int64) (from Offset, err error
 	defer p.store.readers.leave()
 	key := timeKey(p.id, base, ms-1)
 	err = guarded(func() error {
-		return view(p.store.db, func(txn *badger.Txn) error {
+		return view(p.store.index.db, func(txn *badger.Txn) error {
 			it := txn.NewIterator(badger.IteratorOptions{
 				Prefix: offsetKey(keyTime, p.id, base), Reverse: true,
 			})
@@ -101,19 +101,29 @@ func (p *Partition) indexedBefore(base Offset, ms int64) (from Offset, err error
 			if it.Seek(key); !it.Valid() {
 				return nil
 			}
-			return it.Item().Value(func(v []byte) error {
-				if len(v) != 8 {
-					return fmt.Errorf("%w: time index entry of %d bytes", errDamage, len(v))
-				}
-				from = Offset(binary.BigEndian.Uint64(v))
-				return nil
-			})
+			from, err = timeEntry(it.Item())
+			return err
 		})
 	})
 	if err != nil {
 		return 0, p.damagedAt(base, err)
 	}
 	return from, nil
+}
+
+// timeEntry reads the value of a time index entry.
+func timeEntry(item *badger.Item) (at Offset, err error) {
+	err = item.Value(func(v []byte) error {
+		v, err := inline(v)
+		if err == nil && len(v) != 8 {
+			err = fmt.Errorf("%w: time index entry of %d bytes", errDamage, len(v))
+		}
+		if err == nil {
+			at = Offset(binary.BigEndian.Uint64(v))
+		}
+		return err
+	})
+	return at, err
 }
 
 // firstSince returns the first record in [from, upTo) whose timestamp is at

@@ -69,7 +69,7 @@ func (g *group) dropEpochs(p *Partition, state *logState) {
 
 // admitSweep notes that batches below an offset are off the disk.
 func (s *Store) admitSweep(g *group, o *op) {
-	g.add(o.swept...)
+	s.admitKeys(g, o)
 	if o.p.w.deleted || o.before <= o.p.w.state.cleaned {
 		return
 	}

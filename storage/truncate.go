@@ -2,18 +2,22 @@ package storage
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sluicelog/sluice/internal/batch"
 )
 
 // A truncation is prepared by its caller, who reads what is to go from the
 // index, and comes into force as one op: the state of the log as it will be,
 // and the keys to be written and removed with it. The writer takes it only if
 // the state is still the one that it was made from.
+
+// cutWritesMax bounds the changes of one commit of a truncation, about.
+const cutWritesMax = 1 << 13
 
 // errMoved says that a partition's state changed while its next one was made.
 var errMoved = errors.New("the log changed meanwhile")
@@ -39,6 +43,9 @@ func (p *Partition) Truncate(ctx context.Context, to Offset) (Offset, error) {
 	}
 	defer leave()
 	for {
+		if err := p.store.caughtUp(ctx); err != nil {
+			return 0, err
+		}
 		base := p.state.Load()
 		if to < base.start {
 			return 0, outOfRange(to, base)
@@ -143,11 +150,16 @@ func (p *Partition) hold(ctx context.Context) (leave func(), err error) {
 		<-p.store.sweeper.busy
 		return nil, ErrClosed
 	}
-	return func() {
+	leave = func() {
 		p.store.readers.leave()
 		<-p.loading
 		<-p.store.sweeper.busy
-	}, nil
+	}
+	if err := p.store.caughtUp(ctx); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 // cut is a truncation in the making.
@@ -157,22 +169,20 @@ type cut struct {
 	next      logState
 	producers *producers
 	writes    []write
-	mem       int64 // of writes
-	whole     bool  // it goes as far as was asked for
+	whole     bool // it goes as far as was asked for
 
-	at       Offset         // of the first batch that goes
-	removed  int64          // bytes of batches
+	at       Offset // of the first batch that goes
+	dead     grave
 	inLast   int64          // of those in the segment of the first
 	affected map[int64]bool // producers that lose batches
 }
 
 // commit brings the cut into force.
 func (c *cut) commit(ctx context.Context) error {
-	o := &op{kind: opCut, p: c.p, cut: c, swept: c.writes}
+	o := &op{kind: opCut, p: c.p, cut: c, swept: c.writes, dead: c.dead}
 	if err := c.p.store.do(ctx, o); err != nil {
 		return err
 	}
-	c.p.store.sweeper.garbage += c.removed
 	c.p.cuts.Add(1)
 	return nil
 }
@@ -184,7 +194,7 @@ func (s *Store) admitCut(g *group, o *op) error {
 		return errMoved
 	}
 	*g.touch(p) = c.next
-	g.add(o.swept...)
+	s.admitKeys(g, o)
 	if c.producers != nil {
 		p.producers, p.w.unsaved = c.producers, 0
 		p.loaded.Store(true)
@@ -193,10 +203,7 @@ func (s *Store) admitCut(g *group, o *op) error {
 	return nil
 }
 
-func (c *cut) add(w write) {
-	c.writes = append(c.writes, w)
-	c.mem += w.size()
-}
+func (c *cut) add(w write) { c.writes = append(c.writes, w) }
 
 // clear forgets producers and leader epochs.
 func (c *cut) clear() {
@@ -210,7 +217,7 @@ func (c *cut) clear() {
 // prepare works out the cut at an offset, or one on the way there if there is
 // much to remove.
 func (c *cut) prepare(ctx context.Context, to Offset) error {
-	db, next := c.p.store.db, &c.next
+	db, next := c.p.store.index.db, &c.next
 	c.whole = true
 	if to < c.base.end {
 		if err := c.removeBatches(ctx, to); err != nil {
@@ -243,51 +250,48 @@ func (c *cut) prepare(ctx context.Context, to Offset) error {
 func (c *cut) removeBatches(ctx context.Context, to Offset) error {
 	c.affected = map[int64]bool{}
 	prefix := partitionKey(keyBatch, c.p.id)
-	limit := c.p.store.cfg.groupMemTableMax() / 4
 	c.at = c.base.end
 	last := c.base.segments()
-	return view(c.p.store.db, func(txn *badger.Txn) error {
+	return view(c.p.store.index.db, func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
 		defer it.Close()
 		for it.Seek(offsetKey(keyBatch, c.p.id, c.base.end)); it.Valid(); it.Next() {
-			b, err := headerOf(it.Item())
-			if err != nil {
+			r, err := indexedBatch(it.Item())
+			if err != nil || r.end <= to {
 				return err
 			}
-			if Offset(b.header.NextOffset()) <= to {
-				return nil
-			}
-			if c.mem >= limit {
+			if len(c.writes) >= cutWritesMax {
 				c.whole = false
 				return nil
 			}
-			c.at = Offset(b.header.BaseOffset)
+			b, err := c.header(r)
+			if err != nil {
+				return err
+			}
+			c.at = r.base
 			if b.header.ProducerID >= 0 {
 				c.affected[b.header.ProducerID] = true
 			}
 			for len(last) > 1 && last[len(last)-1].base > c.at {
 				last, c.inLast = last[:len(last)-1], 0
 			}
-			size := int64(b.header.Bytes())
-			c.removed += size
-			c.inLast += size
+			c.inLast += int64(r.place.size)
+			c.dead.bury(r.place)
 			c.add(write{it.Item().KeyCopy(nil), nil})
 		}
 		return ctx.Err()
 	})
 }
 
-// headerOf reads the header of a stored batch.
-func headerOf(item *badger.Item) (b stored, err error) {
-	at, err := parseOffset(item.Key())
-	if err != nil {
-		return b, fmt.Errorf("%w: %w", errDamage, err)
+// header reads the header of a stored batch.
+func (c *cut) header(r recent) (b stored, err error) {
+	head := make([]byte, min(int(r.place.size), batch.HeaderBytes))
+	if err := c.p.store.journal.read(head, r.place.file, r.place.at); err != nil {
+		return b, err
 	}
-	err = item.Value(func(value []byte) error {
-		b, err = parseStored(at, value, false)
-		b.bytes = nil
-		return err
-	})
+	if b.header, err = batch.ParseHeader(head); err != nil {
+		err = fmt.Errorf("%w: batch at %d: %w", errDamage, r.base, err)
+	}
 	return b, err
 }
 
@@ -305,11 +309,11 @@ func (c *cut) findEnd(db *badger.DB) error {
 			it.Seek(offsetKey(keyBatch, c.p.id, at-1))
 		}
 		if at > 0 && it.Valid() {
-			b, err := headerOf(it.Item())
+			r, err := indexedBatch(it.Item())
 			if err != nil {
 				return err
 			}
-			c.next.end = max(c.next.end, Offset(b.header.NextOffset()))
+			c.next.end = max(c.next.end, r.end)
 		}
 		if c.next.end < c.base.start { // it was in the middle of the first batch
 			c.next.start = c.next.end
@@ -351,7 +355,7 @@ func (c *cut) reopen(db *badger.DB) error {
 	if err := c.cutTimes(db, &active, &from); err != nil {
 		return err
 	}
-	err := c.p.walk(db, from, c.next.end, false, func(b *stored) (bool, error) {
+	err := c.p.walk(from, c.next.end, false, func(b *stored) (bool, error) {
 		if b.header.MaxTimestamp > active.maxTime {
 			active.maxTime, active.maxTimeAt = b.header.MaxTimestamp, Offset(b.header.BaseOffset)
 		}
@@ -367,14 +371,7 @@ func (c *cut) reopen(db *badger.DB) error {
 func (c *cut) cutTimes(db *badger.DB, seg *segment, from *Offset) error {
 	prefix := offsetKey(keyTime, c.p.id, seg.base)
 	return scan(db, prefix, prefix, func(item *badger.Item) (bool, error) {
-		var at Offset
-		err := item.Value(func(v []byte) error {
-			if len(v) != 8 {
-				return fmt.Errorf("%w: time index entry of %d bytes", errDamage, len(v))
-			}
-			at = Offset(binary.BigEndian.Uint64(v))
-			return nil
-		})
+		at, err := timeEntry(item)
 		if err == nil && at >= c.next.end {
 			c.add(write{item.KeyCopy(nil), nil})
 		} else if err == nil && from != nil {
@@ -400,7 +397,7 @@ func (c *cut) rollBack(ctx context.Context) error {
 	for window := Offset(1 << 10); ; window *= 4 {
 		from := max(c.next.start, c.next.end-window)
 		recent := c.p.store.newProducers()
-		err := c.p.walk(c.p.store.db, from, c.next.end, false, func(b *stored) (bool, error) {
+		err := c.p.walk(from, c.next.end, false, func(b *stored) (bool, error) {
 			if c.affected[b.header.ProducerID] {
 				recent.apply(&b.header, Offset(b.header.BaseOffset), 0)
 			}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -46,26 +47,20 @@ func (s *Store) examine(found evidence) (Verdict, findings) {
 	if !found.clean || found.commit != uint64(s.durable.Load()) {
 		verdict = VerdictRecovered
 	}
-	if was, err := readCheckpoint(s.cfg.Dir); err != nil {
-		bad.addf("the checkpoint cannot be read: %v", err)
+	bad = append(bad, found.replay...)
+	if found.wasErr != nil {
+		bad.addf("the checkpoint cannot be read: %v", found.wasErr)
 	} else {
-		known := s.compare(was, &bad)
+		known := s.compare(found.was, &bad)
 		if verdict != VerdictClean {
 			s.reread(known, &bad)
 		}
 	}
 	bad = append(bad, found.files...)
-	if found.damage != nil {
-		bad.addf("%v", found.damage)
-	}
-	bad = append(bad, found.memtables.bad...)
-	if found.gap != "" {
-		bad.addf("%s", found.gap)
-	}
 	if missing := found.mended.missing; len(missing) > 0 {
-		s.log.Warn("tables are missing, as a power cut leaves them; the memtables take their "+
-			"place", "tables", missing)
-		if found.memtables.first == 0 {
+		s.log.Warn("tables are missing, as a power cut leaves them; the journal takes their place",
+			"tables", missing)
+		if slices.Min(missing) <= found.was.Tables {
 			bad.addf("tables %v are missing", missing)
 		}
 	}
@@ -107,8 +102,10 @@ func (s *Store) reread(known map[PartitionID]Offset, bad *findings) {
 			bad.addf("partition %s had its records answered before they were on disk "+
 				"(flush.policy), so the last of them may be missing", id)
 		}
-		err := p.walk(s.db, max(state.start, min(known[id], state.end)), state.end, true,
-			func(*stored) (bool, error) { return true, nil })
+		err := guarded(func() error {
+			return p.walk(max(state.start, min(known[id], state.end)), state.end, true,
+				func(*stored) (bool, error) { return true, nil })
+		})
 		if err != nil {
 			_ = p.damaged(err) // readers are told
 			bad.addf("partition %s: %v", id, err)

@@ -20,16 +20,25 @@ type group struct {
 	writes  []write
 	touched []*Partition
 	states  []*logState // of touched, as they are after the group; nil if deleted
+	loose   []bool      // of touched: readers see it when it is written
+	dead    grave       // what its changes leave in the journal in vain
 
-	batchBytes int   // of appended batches
-	memBytes   int64 // of the memtable
+	batchBytes int // of batches
 
-	early   time.Time   // of its first early answer
-	durable atomic.Bool // it is committed
+	early   int         // ops that are answered when it is written
+	due     time.Time   // when it must be on disk though nobody waits
+	durable atomic.Bool // it is
+
+	number  uint64   // of its commit, 0 if it changed nothing
+	to      mark     // the end of its frame
+	changes []change // of the index
 }
 
-// stateWriteMax bounds what a partition's state takes of a memtable.
-const stateWriteMax = 512
+// waits reports whether somebody waits until the group is on disk.
+func (g *group) waits() bool { return g.early < len(g.ops) }
+
+// groupWritesMax bounds the changes of a group; one op may have more.
+const groupWritesMax = 1 << 14
 
 // holds reports whether the op fits into the group. An empty group holds
 // anything: a batch larger than a group goes alone.
@@ -37,33 +46,23 @@ func (g *group) holds(o *op, cfg *Config) bool {
 	if len(g.ops) == 0 {
 		return true
 	}
-	need, bytes := int64(4*stateWriteMax), len(o.batch)
+	bytes := len(o.batch)
 	for _, w := range o.swept {
-		need += w.size()
 		bytes += len(w.value)
 	}
-	if o.kind == opAppend {
-		need += write{key: make([]byte, offsetKeyBytes), value: o.batch}.size()
-	}
-	return g.batchBytes+bytes <= cfg.GroupMaxBytes &&
-		g.memBytes+need <= cfg.groupMemTableMax()
+	return g.batchBytes+bytes <= cfg.GroupMaxBytes && len(g.writes)+len(o.swept) <= groupWritesMax
 }
 
 // add puts writes into the group.
-func (g *group) add(writes ...write) {
-	for _, w := range writes {
-		g.memBytes += w.size()
-	}
-	g.writes = append(g.writes, writes...)
-}
+func (g *group) add(writes ...write) { g.writes = append(g.writes, writes...) }
 
 // writeLoop is the writer: it forms groups out of what waits in the queue and
-// hands them over to the committing goroutine, one at a time. While one is
-// committed the next one grows. All decisions are made here, so the states in
-// Partition.w need no lock; they run ahead of what is durable by at most two
-// groups.
+// writes them to the journal. While one is synced the next one grows, but for
+// appends that are answered when they are written: these need not wait for the
+// disk. All decisions are made here, so the states in Partition.w need no lock;
+// they run ahead of what is durable.
 func (s *Store) writeLoop(context.Context) error {
-	defer close(s.commits)
+	defer close(s.late.ended)
 	var waiting, spent []*op
 	at, open := 0, true
 	g, pace := &group{}, newPace()
@@ -78,10 +77,14 @@ func (s *Store) writeLoop(context.Context) error {
 			at++
 		}
 		full := at < len(waiting)
-		if pace.free && len(g.ops) > 0 && (full || !open || pace.due(len(g.ops))) {
-			pace.handOver(len(g.ops))
-			s.flushing = g.early
-			s.commits <- g
+		if len(g.ops) > 0 && s.ripe(g, pace, full || !open) {
+			if g.waits() {
+				pace.handOver(len(g.ops))
+			}
+			if err := s.write(g); err != nil {
+				s.answer(g, s.failAll(err))
+				s.late.want()
+			}
 			g = &group{}
 			continue
 		}
@@ -94,13 +97,21 @@ func (s *Store) writeLoop(context.Context) error {
 		}
 		select {
 		case took := <-s.idle:
-			s.flushing = time.Time{}
 			pace.freed(took, len(g.ops))
 		case <-pace.timer.C:
 			pace.waited = true
 		case <-more:
 		}
 	}
+}
+
+// ripe reports whether a group should be written now; hurry says that nothing
+// more comes into it.
+func (s *Store) ripe(g *group, pace *pace, hurry bool) bool {
+	if pace.free {
+		return hurry || pace.due(len(g.ops)) || g.early > 0
+	}
+	return g.early > 0 && !s.late.crowded()
 }
 
 // admit lets an op take effect in the group, or notes its error.
@@ -119,7 +130,7 @@ func (s *Store) admit(g *group, o *op) {
 		if o.replica {
 			o.err = s.admitReplica(g, o)
 		} else if o.err = s.admitAppend(g, o); o.err == nil && o.request.Early {
-			s.answerEarly(g, o)
+			s.admitEarly(g, o)
 		}
 	case opCreate:
 		g.touch(o.p)
@@ -136,7 +147,9 @@ func (s *Store) admit(g *group, o *op) {
 	case opSweep:
 		s.admitSweep(g, o)
 	case opForget:
-		g.add(o.swept...)
+		s.admitKeys(g, o)
+	case opMove:
+		s.admitMove(g, o)
 	case opEpoch:
 		o.err = s.admitEpoch(g, o)
 	case opProducers:
@@ -157,14 +170,22 @@ func (s *Store) admit(g *group, o *op) {
 	}
 }
 
-// answerEarly answers an append before it is committed, if the flush policy is
-// so. The first such append of a partition only notes that there are some, for
-// the start after a crash, and the note has to be on disk before it counts. The
-// op keeps its room in the queue, so callers cannot get further ahead of the
-// disk than others.
-func (s *Store) answerEarly(g *group, o *op) {
+// admitKeys removes keys, or writes other batches in their place.
+func (s *Store) admitKeys(g *group, o *op) {
+	for _, w := range o.swept {
+		g.batchBytes += len(w.value)
+	}
+	g.add(o.swept...)
+	g.dead.add(o.dead)
+}
+
+// admitEarly lets an append be answered when it is written, if the flush policy
+// is so. The first such append of a partition only notes that there are some, for
+// the start after a crash, and the note has to be on disk before it counts.
+// Readers see all of the partition that is in the group as early.
+func (s *Store) admitEarly(g *group, o *op) {
 	p, cfg := o.p, o.p.config.Load()
-	if cfg.Flush == FlushAlways {
+	if cfg.Flush == FlushAlways || o.result.Duplicate {
 		return
 	}
 	if !p.w.state.early {
@@ -176,20 +197,16 @@ func (s *Store) answerEarly(g *group, o *op) {
 		return
 	}
 	p.w.earlySince = nil
-	now, oldest := time.Now(), s.flushing
-	if oldest.IsZero() {
-		oldest = g.early
+	late := lateMax
+	if cfg.Flush == FlushInterval {
+		late = min(late, time.Duration(min(cfg.FlushIntervalMs, 1<<20))*time.Millisecond)
 	}
-	interval := time.Duration(min(cfg.FlushIntervalMs, 1<<40)) * time.Millisecond
-	if cfg.Flush == FlushInterval && !oldest.IsZero() && now.Sub(oldest) >= interval {
-		return
+	if due := time.Now().Add(late); g.due.IsZero() || due.Before(g.due) {
+		g.due = due
 	}
-	if g.early.IsZero() {
-		g.early = now
-	}
-	done := o.done
-	o.done = nil
-	done(o, nil)
+	g.loose[slices.Index(g.touched, p)] = true
+	o.early = true
+	g.early++
 }
 
 // touch returns the partition's state for changing within the group.
@@ -199,7 +216,7 @@ func (g *group) touch(p *Partition) *logState {
 		p.w.state, p.w.group = &state, g
 		g.touched = append(g.touched, p)
 		g.states = append(g.states, p.w.state)
-		g.memBytes += stateWriteMax
+		g.loose = append(g.loose, false)
 	}
 	return p.w.state
 }
@@ -274,6 +291,7 @@ func (s *Store) extend(g *group, p *Partition, state *logState, o *op, now int64
 	}
 	state.end = Offset(h.NextOffset())
 	g.batchBytes += len(o.batch)
+	o.slot = len(g.writes)
 	g.add(write{offsetKey(keyBatch, p.id, base), o.batch})
 	p.write(h, o.batch)
 

@@ -51,12 +51,11 @@ var topics = []Setting{
 	}, {
 		Name: "flush.policy", Type: String, Default: "always", Values: flushes,
 		Synonyms: []string{"log.flush.policy"},
-		Doc: "When a write with acks=leader is answered. always: after it is on disk. interval: " +
-			"as soon as it has its offset, unless answered writes have waited for the disk " +
-			"for flush.ms already. never: as soon as it has its offset. Under interval and " +
-			"never a power cut or a kill may lose the last answered writes. What is written " +
-			"is the same: every write goes to disk as soon as the disk is free, and acks=all " +
-			"is answered after that.",
+		Doc: "When a write with acks=leader is answered, and read. always: after it is on " +
+			"disk. interval: when it is written to the file, which is on disk after flush.ms " +
+			"at the latest. never: the same, and when it is on disk is left to the operating " +
+			"system, for some seconds at most. Under interval and never a power cut may lose " +
+			"the last answered writes. acks=all is answered after they are on disk under each.",
 	}, {
 		Name: "max.message.bytes", Type: Int, Default: "1048588", Max: anyInt,
 		Unit: UnitBytes, Synonyms: []string{"message.max.bytes"},

@@ -80,7 +80,8 @@ func childConfig(dir string) storage.Config {
 	cfg := storage.DefaultConfig()
 	cfg.Dir = dir
 	cfg.MemTableBytes = 1 << 20
-	cfg.ValueLogFileBytes = 2 << 20
+	cfg.JournalFileBytes = 2 << 20
+	cfg.ReplayMaxBytes = 4 << 20
 	cfg.RetentionInterval = 100 * time.Millisecond
 	cfg.CheckpointInterval = 20 * time.Millisecond
 	cfg.ReclaimMinBytes = 1 << 20

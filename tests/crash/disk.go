@@ -327,12 +327,12 @@ func aims() []aim {
 	}
 	return []aim{
 		{name: "any time"},
-		{name: "value log rotates", match: named(opCreate, "*.vlog")},
+		{name: "journal rotates", match: named(opCreate, "*.log")},
 		{name: "memtable rotates", match: named(opCreate, "*.mem")},
 		{name: "table is written", match: named(opCreate, "*.sst")},
 		{name: "tables are merged", match: named(opUnlink, "*.sst")},
 		{name: "memtable is written out", match: named(opUnlink, "*.mem")},
-		{name: "value log is collected", match: named(opUnlink, "*.vlog")},
+		{name: "journal is collected", match: named(opUnlink, "*.log")},
 		{name: "checkpoint", match: named(opRename, "checkpoint.new")},
 		{name: "start", match: func(string, string) bool { return true }},
 		{name: "stop", match: func(string, string) bool { return true }},

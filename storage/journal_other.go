@@ -1,0 +1,11 @@
+//go:build !linux
+
+package storage
+
+import "os"
+
+// syncContent makes what is in a file durable, and its length.
+func syncContent(f *os.File) error { return f.Sync() }
+
+// preallocate would take up disk space for a file.
+func preallocate(*os.File, int64) {}

@@ -1,0 +1,268 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
+	batch := spec{count: 5, size: 40}.encode(t)
+	large := make([]byte, inlineMax)
+	writes := []write{
+		{offsetKey(keyBatch, testID(1), 70), batch},
+		{partitionKey(keyState, testID(1)), []byte("state")},
+		{offsetKey(keyBatch, testID(1), 3), nil},
+		{partitionKey(keyProducers, testID(1)), large},
+	}
+	at := position{7, 4000}
+	b, places := appendFrame(nil, 12, 9, at, writes)
+	require.Len(t, b, int(frameSize(writes)))
+	h, err := parseFrameHead(b)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{12, 9}, []uint64{h.commit, h.synced})
+	require.EqualValues(t, len(b), h.bytes())
+	entries, err := parseFrameTable(&h, b[:len(b)-int(h.dataBytes)], at)
+	require.NoError(t, err)
+	require.Len(t, entries, len(writes))
+	for i, e := range entries {
+		require.Equal(t, writes[i].key, e.key)
+		require.Equal(t, places[i], e.place)
+	}
+	require.Equal(t, "state", string(entries[1].value))
+	require.EqualValues(t, 4, entries[0].delta)
+	require.Equal(t, entryDelete, entries[2].kind)
+	for i, value := range map[int][]byte{0: batch, 3: large} {
+		from := places[i].at - at.At
+		require.Equal(t, value, b[from:from+places[i].size])
+	}
+	for i := range len(b) - int(h.dataBytes) {
+		b[i] ^= 0x10
+		if h, err := parseFrameHead(b); err == nil {
+			_, err = parseFrameTable(&h, b, at)
+			require.Error(t, err, "a flipped bit at %d", i)
+		}
+		b[i] ^= 0x10
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	b, _ := appendFrame(nil, 3, 2, position{1, 40}, []write{
+		{offsetKey(keyBatch, testID(1), 70), make([]byte, 100)},
+		{partitionKey(keyState, testID(1)), []byte("state")},
+	})
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := parseFrameHead(b)
+		if err != nil {
+			return
+		}
+		entries, err := parseFrameTable(&h, b, position{1, 40})
+		if err != nil {
+			return
+		}
+		end := uint64(40) + uint64(h.bytes())
+		for _, e := range entries {
+			require.NotEmpty(t, e.key)
+			require.LessOrEqual(t, uint64(e.place.at)+uint64(e.place.size), end)
+		}
+	})
+}
+
+// flipAt turns a bit of a file.
+func flipAt(t *testing.T, path string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[at] ^= 1
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+}
+
+// frameStarts returns where the frames of a journal file begin.
+func frameStarts(t *testing.T, path string) (starts []int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for at := int64(journalHeadBytes); at < int64(len(b)); {
+		h, err := parseFrameHead(b[at:])
+		require.NoError(t, err)
+		starts = append(starts, at)
+		at += h.bytes()
+	}
+	return starts
+}
+
+func TestDamageInTheJournalIsToldAndWhatFollowsIsKept(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.CheckpointInterval = 1 << 40
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 20 {
+		appendTest(t, p, spec{size: 300})
+	}
+	starts := frameStarts(t, s.journal.path(1))
+	for name, at := range map[string]int64{
+		"magic": starts[8], "number": starts[8] + 8, "table": starts[8] + frameHeadBytes + 30,
+		"data": starts[9] - 5,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := s.cfg
+			cfg.Dir = copyDir(t, s.cfg.Dir)
+			flipAt(t, filepath.Join(cfg.Dir, journalFileName(1)), at)
+			c := openTest(t, cfg)
+			require.Equal(t, VerdictLossy, c.Verdict())
+			q := partitionOf(t, c, 0)
+			require.EqualValues(t, 20, q.End())
+			require.Error(t, q.Corrupt(), "the start reads what came after the checkpoint")
+			chunk, err := q.Read(context.Background(), ReadRequest{From: 12, MaxBytes: 1 << 20})
+			require.NoError(t, err)
+			require.EqualValues(t, 20, chunk.NextOffset)
+			appendTest(t, q, spec{})
+			c = reopen(t, c)
+			require.EqualValues(t, 21, partitionOf(t, c, 0).End())
+		})
+	}
+	t.Run("the last frame", func(t *testing.T) { // which may never have been on disk
+		cfg := s.cfg
+		cfg.Dir = copyDir(t, s.cfg.Dir)
+		flipAt(t, filepath.Join(cfg.Dir, journalFileName(1)), starts[len(starts)-1]+50)
+		c := openTest(t, cfg)
+		require.Equal(t, VerdictRecovered, c.Verdict())
+		q := partitionOf(t, c, 0)
+		require.EqualValues(t, 19, q.End())
+		appendTest(t, q, spec{})
+		require.Len(t, readAll(t, partitionOf(t, reopen(t, c), 0)), 20)
+	})
+}
+
+// TestUnsyncedFramesMayGoInAnyOrder takes away any sectors of what was not
+// synced: what is left is a whole log up to some point, and no less than what
+// was synced.
+func TestUnsyncedFramesMayGoInAnyOrder(t *testing.T) {
+	for seed := range uint64(15) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 2))
+			cfg := testConfig(t.TempDir())
+			s := settled(t, cfg)
+			p := flushing(t, s, FlushNever, 0)
+			early := func(count int) {
+				for range count {
+					_, err := p.Append(context.Background(), AppendRequest{
+						Batch: spec{size: 1 + r.IntN(200<<r.IntN(9))}.encode(t), Early: true,
+					})
+					require.NoError(t, err)
+				}
+			}
+			early(r.IntN(30))
+			appendTest(t, p, spec{})
+			synced, end := s.journal.end(), p.End()
+			early(1 + r.IntN(120))
+			want := readAll(t, p)
+			cfg.Dir = copyDir(t, s.cfg.Dir)
+			for _, number := range s.journal.numbers() {
+				if number < synced.File {
+					continue
+				}
+				from := int64(journalHeadBytes)
+				if number == synced.File {
+					from = int64(synced.At)
+				}
+				loseSectors(t, r, filepath.Join(cfg.Dir, journalFileName(number)), from)
+			}
+			c := openTest(t, cfg)
+			require.Equal(t, VerdictLossy, c.Verdict())
+			q := partitionOf(t, c, 0)
+			require.GreaterOrEqual(t, q.End(), end)
+			require.Equal(t, want[:q.End()], readAll(t, q))
+			require.NoError(t, q.Corrupt())
+			at := appendTest(t, q, spec{}).BaseOffset
+			q = partitionOf(t, reopen(t, c), 0)
+			require.Equal(t, at+1, q.End())
+			require.Equal(t, want[:at], readAll(t, q)[:at])
+		})
+	}
+}
+
+// loseSectors loses some of what a file has from a place on, and maybe its end.
+func loseSectors(t *testing.T, r *rand.Rand, path string, from int64) {
+	t.Helper()
+	const sector = 512
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	odds := 1 + r.IntN(40)
+	for at := from; at < int64(len(b)); at += sector - at%sector {
+		if r.IntN(odds) == 0 {
+			clear(b[at:min(int64(len(b)), at+sector-at%sector)])
+		}
+	}
+	if r.IntN(3) == 0 {
+		b = b[:from+r.Int64N(int64(len(b))-from+1)]
+	}
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+}
+
+func TestCollectionKeepsWhatIsAlive(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.ReclaimMinBytes = 1 << 20
+	s, ctx := settled(t, cfg), context.Background()
+	gone, kept := createTest(t, s, 0), createTest(t, s, 1)
+	const producers = 60
+	for i := range int64(200) {
+		for range 3 {
+			appendTest(t, gone, spec{size: 20 << 10})
+		}
+		_, err := kept.Append(ctx, AppendRequest{
+			Batch: spec{
+				pid: 1 + i%producers, sequence: int32(i / producers),
+				text: fmt.Sprint("kept ", i),
+			}.encode(t),
+			LeaderEpoch: LeaderEpoch(i * 5_000_000),
+		})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.do(ctx, &op{kind: opSnapshot, p: kept}))
+	want, epochs := readAll(t, kept), kept.state.Load().epochs
+	require.Greater(t, len(encodeEpochs(epochs)), inlineMax)
+	full := s.journal.bytes()
+	for range 2 { // what was moved is moved again
+		for range 400 {
+			appendTest(t, gone, spec{size: 20 << 10})
+		}
+		_, err := gone.Trim(ctx, gone.End())
+		require.NoError(t, err)
+		sweepNow(t, s)
+		require.Less(t, s.journal.bytes(), full/3)
+		c := crashed(t, s)
+		require.Equal(t, VerdictRecovered, c.Verdict(), c.reasons.String())
+		q := partitionOf(t, c, 1)
+		for _, p := range []*Partition{kept, q} {
+			require.Equal(t, want, readAll(t, p))
+			require.Equal(t, epochs, p.state.Load().epochs)
+		}
+		require.NoError(t, q.loadProducers(ctx))
+		require.Equal(t, kept.producers.encode(), q.producers.encode())
+	}
+}
+
+func TestAWrongCountOfTheDeadLosesNothing(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 200 {
+		appendTest(t, p, spec{size: 40 << 10})
+	}
+	require.NoError(t, s.forceTables(context.Background()))
+	for _, f := range s.journal.files {
+		f.dead.Store(1 << 40)
+	}
+	sweepNow(t, s)
+	require.Len(t, readAll(t, p), 200)
+	c := crashed(t, s)
+	require.Equal(t, VerdictRecovered, c.Verdict(), c.reasons.String())
+	require.Len(t, readAll(t, partitionOf(t, c, 0)), 200)
+}
