@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -98,18 +99,13 @@ func (g *Gateway) addOpenAPI(path, media string, text []byte) {
 		method: http.MethodGet, pattern: path,
 		handle: func(w *response, r *http.Request, _ params) {
 			text := made
-			scheme, host := g.origin(r)
-			if hosts.MatchString(host) {
-				name, _, err := net.SplitHostPort(host)
-				if err != nil {
-					name = strings.Trim(host, "[]")
-				}
+			if base, err := url.Parse(g.baseURL(r)); err == nil && hosts.MatchString(base.Host) {
 				port := g.config.RegistryPort
 				if port == "" {
 					port = "8081"
 				}
 				text = strings.NewReplacer(madeServer, g.baseURL(r), madeRegistry,
-					scheme+"://"+net.JoinHostPort(name, port)).Replace(made)
+					base.Scheme+"://"+net.JoinHostPort(base.Hostname(), port)).Replace(made)
 			}
 			answerDocument(w, r, media, text)
 		},

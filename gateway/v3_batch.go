@@ -108,7 +108,7 @@ func (g *Gateway) v3Batch(w *response, r *http.Request, p params) {
 			answer, err = g.streams.Produce(ctx, &sluicev1.ProduceRequest{
 				Topic: p["topic"], Acks: sluicev1.Acks_ACKS_ALL,
 				Records:        []*sluicev1.ProduceRecord{ready.record},
-				IdempotencyKey: partOfKey(key, *ready.id),
+				IdempotencyKey: partOfKey(key, "entry "+*ready.id),
 			})
 			if err == nil {
 				result, err = resultOf(answer, nil)

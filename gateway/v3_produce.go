@@ -233,7 +233,7 @@ func (s *v3Stream) send(next *v3Ready) error {
 	err := s.sender.Send(&sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
 		Topic: s.topic, Acks: sluicev1.Acks_ACKS_ALL,
 		Records:        []*sluicev1.ProduceRecord{next.record},
-		IdempotencyKey: partOfKey(s.key, strconv.Itoa(s.count)),
+		IdempotencyKey: partOfKey(s.key, "record "+strconv.Itoa(s.count)),
 	}})
 	if errors.Is(err, io.EOF) { // why is in the answer
 		return nil
