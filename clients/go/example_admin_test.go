@@ -67,6 +67,7 @@ func ExampleClient_AlterConfigs() {
 	client, stop := exampleClient("flights")
 	defer stop()
 	ctx := context.Background()
+	//nolint:staticcheck // the type is what is shown
 	var resources []sluice.ConfigResource = []sluice.ConfigResource{
 		sluice.ClusterConfigs(), sluice.BrokerConfigs(0),
 	}

@@ -93,9 +93,11 @@ func ExampleConsumer_SubscribePattern() {
 		sluice.WithMaxPollRecords(500),                     //
 		sluice.WithOffsetReset(sluice.Ago(24 * time.Hour)), // default End
 	}
+	//nolint:staticcheck // the type is what is shown
 	var protocols []sluice.RebalanceProtocol = []sluice.RebalanceProtocol{
 		sluice.Cooperative, sluice.Eager,
 	}
+	//nolint:staticcheck // the type is what is shown
 	var levels []sluice.IsolationLevel = []sluice.IsolationLevel{
 		sluice.ReadUncommitted, sluice.ReadCommitted,
 	}
@@ -166,6 +168,7 @@ func ExampleConsumer_Seek() {
 	read()
 	check(consumer.Seek(ctx, "flights", 0, sluice.Since(time.Unix(0, 0))))
 	read()
+	//nolint:staticcheck // the type is what is shown
 	var position sluice.Position = consumer.Positions()[0]
 	fmt.Fprintln(os.Stdout, "next", position.NextOffset, "of", position.HighWatermark)
 

@@ -71,8 +71,10 @@ func ExampleDial() {
 func ExampleNewClient() {
 	tb := &exampleTB{}
 	defer tb.stop()
+	//nolint:staticcheck // the type is what is shown
 	var conn grpc.ClientConnInterface = node.Start(tb).Conn()
 	var options []sluice.DialOption
+	//nolint:staticcheck // the type is what is shown
 	var client *sluice.Client = sluice.NewClient(conn, options...)
 	defer client.Close()
 	cluster, err := client.Cluster(context.Background())
@@ -140,6 +142,7 @@ func ExampleProducer_Flush() {
 	ctx := context.Background()
 	check(producer.Produce(ctx, sluice.Record{Topic: "flights"}, nil))
 	check(producer.Flush(ctx)) // does not wait for the linger
+	//nolint:staticcheck // the type is what is shown
 	var metrics sluice.Metrics = producer.Metrics()
 	fmt.Fprintln(os.Stdout, "sent:", metrics["record-send-total"])
 	check(producer.CloseNow()) // nothing is left; Close would have waited for it

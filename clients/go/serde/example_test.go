@@ -46,6 +46,7 @@ func ExampleNewRegistry() {
 
 func ExampleAvro() {
 	ctx := context.Background()
+	//nolint:staticcheck // the type is what is shown
 	var registry *serde.Registry = exampleRegistry(
 		serde.WithBasicAuth("user", "password"), // or WithBearerToken
 		serde.WithBearerToken("token"), serde.WithAttempts(3),
@@ -60,8 +61,10 @@ func ExampleAvro() {
 	serializer, err := serde.NewSerializer(registrar, options...)
 	check(err)
 	limits := []serde.DeserializerOption{serde.WithLimits(serde.Limits{DepthCount: 20})}
+	//nolint:staticcheck // the type is what is shown
 	var deserializer *serde.Deserializer = serde.NewDeserializer(registry, limits...)
 
+	//nolint:staticcheck // the type is what is shown
 	var flights serde.Serde[Flight] = serde.Avro[Flight](serializer, deserializer)
 	data, err := flights.Serialize(ctx, "flights", Flight{Number: "SL 1", Delay: 7})
 	check(err)
@@ -206,6 +209,7 @@ func ExampleRegistry() {
 
 	verdict, err := registry.Compatible(ctx, "flights-value", serde.LatestVersion, schema)
 	check(err)
+	//nolint:staticcheck // the type is what is shown
 	var says serde.Compatibility = verdict
 	fmt.Fprintln(os.Stdout, says.Compatible, says.Messages)
 	check(registry.SetLevel(ctx, "", "FULL"))
@@ -236,6 +240,7 @@ func ExampleCodecs() {
 	id, err := registry.Register(ctx, "flights-value", serde.Schema{Text: flightSchema}, false)
 	check(err)
 	var source serde.Source = registry
+	//nolint:staticcheck // the type is what is shown
 	var codecs *serde.Codecs = serde.NewCodecs(source, serde.Limits{})
 	codec, err := codecs.ByID(ctx, id)
 	check(err)
