@@ -90,7 +90,8 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.requests = budget.New(s.static.QueuedRequestBytesMax)
 	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
 	s.replicas, err = replica.New(replica.Config{
-		Cluster: c, Dial: s.peers.stream, LagMax: s.static.ReplicaLagMax, Logger: cfg.Logger,
+		Cluster: c, Dial: s.peers.stream, Dir: store.Dir(),
+		LagMax: s.static.ReplicaLagMax, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err

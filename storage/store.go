@@ -84,6 +84,9 @@ type Store struct {
 // data (rule S5).
 func (s *Store) DirID() string { return s.meta.DirID }
 
+// Dir returns the directory of the store.
+func (s *Store) Dir() string { return s.cfg.Dir }
+
 // Verdict returns what Open found out about the data. NEW and LOSSY stay until
 // Settle, over restarts.
 func (s *Store) Verdict() Verdict {

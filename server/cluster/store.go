@@ -86,7 +86,7 @@ func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.L
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var e entry[R]
-	answer, err := s.client.Get(ctx, s.root+key)
+	answer, err := s.read(ctx, s.root+key)
 	if err != nil {
 		return e, 0, s.translate(ctx, err)
 	}
@@ -111,6 +111,21 @@ func (s *store) revision(ctx context.Context) (int64, error) {
 	return answer.Header.Revision, nil
 }
 
+// read asks etcd, again if its leader changes meanwhile.
+func (s *store) read(
+	ctx context.Context, key string, options ...clientv3.OpOption,
+) (*clientv3.GetResponse, error) {
+	for {
+		answer, err := s.client.Get(ctx, key, options...)
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) {
+			return answer, err
+		}
+		if err := pause(ctx, retryMin); err != nil {
+			return nil, err
+		}
+	}
+}
+
 func (s *store) eventOf(kv *mvccpb.KeyValue) event {
 	value := kv.Value
 	if value == nil {
@@ -131,7 +146,7 @@ func (s *store) list(ctx context.Context) ([]event, int64, error) {
 	end := clientv3.GetPrefixRangeEnd(s.root)
 	for key := s.root; ; {
 		page, cancel := context.WithTimeout(ctx, s.timeout)
-		answer, err := s.client.Get(page, key, clientv3.WithRange(end),
+		answer, err := s.read(page, key, clientv3.WithRange(end),
 			clientv3.WithLimit(pageCount), clientv3.WithRev(revision))
 		if err != nil {
 			err = s.translate(page, err)

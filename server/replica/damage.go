@@ -79,6 +79,7 @@ func (p *Partition) renew(ctx context.Context, a Assignment, d *damage) error {
 	p.damage = nil
 	p.commit(0) // a new replica knows of nothing that is committed
 	p.mu.Unlock()
+	p.set.rewind()
 	p.set.cfg.Logger.Warn("a damaged replica is made again", "topic", a.Topic,
 		"partition", a.State.ID, "leader", a.State.Leader)
 	p.follow(a)

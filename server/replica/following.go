@@ -178,6 +178,9 @@ func (p *Partition) cut(ctx context.Context, f *follower, s step, r reply) {
 		return
 	}
 	log.Info("cut a log to follow its leader", "from", int64(was), "to", int64(end))
+	if f.unclean {
+		p.set.rewind()
+	}
 	if s.kind == stepBegin {
 		p.replicate(f, r)
 		return

@@ -82,8 +82,9 @@ func newPartition(set *Replicas, log *storage.Partition) *Partition {
 	p := &Partition{set: set, log: log}
 	p.assigned.State.Leader = cluster.NoLeader
 	p.assigned.State.LeaderEpoch = -1
-	p.hw.Store(int64(log.Start()))
-	log.SetStable(log.Start())
+	hw := set.remembered(log)
+	p.hw.Store(int64(hw))
+	log.SetStable(hw)
 	log.Observe(p.published)
 	return p
 }

@@ -25,6 +25,8 @@ type Config struct {
 	// Dial returns a connection to another node for one stream, and what is called
 	// when that has ended.
 	Dial func(cluster.Broker) (conn *grpc.ClientConn, done func(), err error)
+	// Dir is where high watermarks are kept over restarts. Empty: they are not.
+	Dir string
 	// LagMax is how long a follower may be behind before it leaves the in-sync
 	// set (replica.lag.time.max.ms). Default 30 s.
 	LagMax time.Duration
@@ -49,6 +51,10 @@ type Replicas struct {
 
 	draining  chan struct{}
 	drainOnce sync.Once
+
+	marks  map[storage.PartitionID]storage.Offset // as the last run left them
+	saving sync.Mutex
+	saved  [2]int64 // what was saved last, in short
 
 	mu         sync.Mutex
 	partitions map[storage.PartitionID]*Partition
@@ -76,6 +82,13 @@ func New(cfg Config) (*Replicas, error) {
 		draining:   make(chan struct{}),
 		partitions: map[storage.PartitionID]*Partition{}, fetchers: map[int32]*fetcher{},
 	}
+	if cfg.Dir != "" {
+		var err error
+		if r.marks, err = loadWatermarks(cfg.Dir); err != nil {
+			cfg.Logger.Warn("high watermarks are not known until other replicas are heard of",
+				"error", err)
+		}
+	}
 	r.tasks.Go("watch the followers", r.watch)
 	return r, nil
 }
@@ -88,7 +101,7 @@ func (r *Replicas) Drain() { r.drainOnce.Do(func() { close(r.draining) }) }
 func (r *Replicas) Close() error {
 	r.Drain()
 	r.receivers.Wait()
-	return r.tasks.Close()
+	return errors.Join(r.tasks.Close(), r.saveWatermarks())
 }
 
 // watch looks after what no event announces: followers that fall behind, and
@@ -96,6 +109,7 @@ func (r *Replicas) Close() error {
 func (r *Replicas) watch(ctx context.Context) error {
 	ticker := time.NewTicker(min(max(r.cfg.LagMax/4, 10*time.Millisecond), time.Second))
 	defer ticker.Stop()
+	saved := r.cfg.Clock()
 	for {
 		select {
 		case <-ticker.C:
@@ -103,6 +117,12 @@ func (r *Replicas) watch(ctx context.Context) error {
 			return ctx.Err()
 		}
 		now := r.cfg.Clock()
+		if now.Sub(saved) >= watermarksInterval {
+			saved = now
+			if err := r.saveWatermarks(); err != nil {
+				r.cfg.Logger.Warn("high watermarks are not kept", "error", err)
+			}
+		}
 		for _, p := range r.all() {
 			p.look(now)
 		}

@@ -133,8 +133,7 @@ func TestAPartitionMovesToOtherNodes(t *testing.T) {
 	c := &trio{T: t, nodes: node.StartCluster(t, 3)}
 	ctx := soon(t)
 	_, err := sluicev1.NewTopicServiceClient(c.nodes[0].Conn()).CreateTopic(ctx,
-		&sluicev1.CreateTopicRequest{Topic: "t", PartitionCount: 1,
-			ReplicationFactor: 2})
+		&sluicev1.CreateTopicRequest{Topic: "t", PartitionCount: 1, ReplicationFactor: 2})
 	require.NoError(t, err)
 	p := c.state("a leader", func(p cluster.Partition) bool { return len(p.ISR) == 2 })
 	for range 5 {
