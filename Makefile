@@ -61,7 +61,12 @@ breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (defa
 
 .PHONY: tour
 tour: ## Run the README's tour and the guides as printed, in fresh clones; needs curl and Python.
-	bash tools/tour.sh README.md docs/guide/schemas.md
+	bash tools/tour.sh README.md docs/guide/schemas.md docs/guide/groups.md
+
+SCHEDULES ?= 5000
+.PHONY: simulate-groups
+simulate-groups: ## Run SCHEDULES (default 5000) random schedules of a group in virtual time.
+	go test ./server/group -run SimulatedGroups -count=1 -v -timeout 60m -schedules $(SCHEDULES)
 
 .PHONY: test-browser
 test-browser: build ## Open the docs pages in a headless browser; installs what it needs.

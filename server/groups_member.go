@@ -6,8 +6,10 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -140,11 +142,16 @@ func topicsMessage(a group.Assignment) []*sluicev1.TopicPartitions {
 	return topics
 }
 
-// hostOf returns where a call comes from, without the port.
+// hostOf returns where a call comes from, without the port. Those of the HTTP
+// front come from its caller.
 func hostOf(ctx context.Context) string {
 	at := peerOf(ctx)
 	if host, _, err := net.SplitHostPort(at); err == nil {
 		return host
+	}
+	if from := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for"); len(from) > 0 {
+		last := from[len(from)-1]
+		return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
 	}
 	return at
 }

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Generates Python code from proto/ and runs client.py with it:
+# Generates Python code from proto/ and runs client.py, or another program that
+# is named, with it:
 #
 #     docs/examples/python/run.sh [SERVER [TOPIC]]
+#     docs/examples/python/run.sh consume.py [SERVER [TOPIC [GROUP [COUNT]]]]
 #
 # It needs Python 3.10 or newer with venv, and a package index for pip the first
 # time. Everything that it makes is in .venv beside it.
@@ -27,4 +29,10 @@ mkdir -p "$generated"
     --python_out="$generated" --grpc_python_out="$generated" \
     "$proto"/sluice/v1/*.proto
 
-PYTHONPATH=$generated exec "$venv/bin/python" "$here/client.py" "$@"
+program=client.py
+case ${1-} in *.py)
+    program=$1
+    shift
+    ;;
+esac
+PYTHONPATH=$generated exec "$venv/bin/python" "$here/$program" "$@"
