@@ -97,7 +97,7 @@ groups: build ## The same GROUPS_ROUNDS times (default 200, some ten minutes).
 		-run Processes ./tests/groups
 
 CHAOS_MINUTES ?= 10
-CHAOS_REPLICATION ?= 1
+CHAOS_REPLICATION ?= 3
 .PHONY: chaos
 chaos: ## Break a cluster of processes under load for CHAOS_MINUTES (default 10).
 	cd tests/chaos && CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_REPLICATION=$(CHAOS_REPLICATION) \

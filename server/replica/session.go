@@ -39,7 +39,7 @@ type session struct {
 
 	mu    sync.Mutex
 	queue []*armed
-	taken map[*Partition]bool // partitions that were asked for
+	taken map[*Partition]bool // partitions that were asked for; nil once it has left
 }
 
 // armed is a position that waits for something to tell.
@@ -160,9 +160,21 @@ func (s *session) take(m *replicav1.PartitionPosition) {
 		return
 	}
 	s.mu.Lock()
-	s.taken[a.p] = true
+	left := s.taken == nil
+	if !left {
+		s.taken[a.p] = true
+	}
 	s.mu.Unlock()
+	if left {
+		return // the stream has ended, and this was read before
+	}
 	a.p.arm(a)
+	s.mu.Lock()
+	left = s.taken == nil
+	s.mu.Unlock()
+	if left { // between the two: leave did not find it armed
+		a.p.disarm(s)
+	}
 }
 
 // enqueue lets a position be answered.
