@@ -200,13 +200,8 @@ func (r *reader) join(chunk storage.Chunk, got *page) error {
 		got.pieces = chunk.Batches[:take]
 		return nil
 	}
-	if take == 1 {
-		got.batches = chunk.Batches[0] // shared with other readers, and only read
-		return nil
-	}
-	got.batches = make([]byte, 0, bytes)
-	for _, b := range chunk.Batches[:take] {
-		got.batches = append(got.batches, b...)
+	if take > 0 {
+		got.batches = chunk.Join(take) // shared with other readers, and only read
 	}
 	return nil
 }

@@ -36,6 +36,28 @@ type Chunk struct {
 	NextOffset Offset
 	// LogStart and End are those of the log when it was read.
 	LogStart, End Offset
+
+	whole []byte // all batches, if they lie one behind the other
+}
+
+// Join returns the first n batches as one piece, which must not be changed. Those
+// that come from disk lie in one piece already; others are copied.
+func (c *Chunk) Join(n int) []byte {
+	size := 0
+	for _, b := range c.Batches[:n] {
+		size += len(b)
+	}
+	switch {
+	case n == 1:
+		return c.Batches[0]
+	case size <= len(c.whole):
+		return c.whole[:size:size]
+	}
+	joined := make([]byte, 0, size)
+	for _, b := range c.Batches[:n] {
+		joined = append(joined, b...)
+	}
+	return joined
 }
 
 // Read returns batches from an offset on, at once: at the end of the log it
@@ -107,7 +129,8 @@ func (p *Partition) readDisk(ctx context.Context, from, upTo Offset, maxBytes in
 			}
 		}
 		whole = found.last
-		return p.load(&found, upTo, true, func(b *stored) (bool, error) {
+		again := len(c.Batches) > 0
+		err = p.load(&found, upTo, true, func(b *stored) (bool, error) {
 			if Offset(b.header.NextOffset()) > upTo {
 				whole = false
 				return false, nil
@@ -117,6 +140,10 @@ func (p *Partition) readDisk(ctx context.Context, from, upTo Offset, maxBytes in
 			from = c.NextOffset
 			return true, ctx.Err()
 		})
+		if c.whole = found.memory; again {
+			c.whole = nil // this is the rest only
+		}
+		return err
 	})
 	if err != nil && len(c.Batches) == 0 {
 		return Chunk{}, err
@@ -218,6 +245,7 @@ type found struct {
 	begin   Offset // what the first must begin at, but for gaps of compaction
 	beyond  Offset // the base of a batch past the range if it was looked at, or -1
 	last    bool   // there are no more in the range
+	memory  []byte // what load has read, one batch behind the other
 }
 
 // places returns where the batches lie that hold the offsets of [from, upTo), as
@@ -331,7 +359,8 @@ func (p *Partition) load(
 	for i := range f.batches {
 		size += int(f.batches[i].place.size)
 	}
-	memory, next := make([]byte, size), f.begin
+	f.memory = make([]byte, size)
+	memory, next := f.memory, f.begin
 	for rest := f.batches; len(rest) > 0; {
 		n := neighbours(rest)
 		run := memory[:0]

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ func checkRead(t *testing.T, p *Partition, r ReadRequest, sizes []int) {
 	t.Helper()
 	c, err := p.Read(context.Background(), r)
 	require.NoError(t, err)
+	for n := 1; n <= len(c.Batches); n++ {
+		require.Equal(t, bytes.Join(c.Batches[:n], nil), c.Join(n))
+	}
 	next, total := r.From/3*3, 0
 	for i, b := range c.Batches {
 		h, err := batch.Verify(b)
