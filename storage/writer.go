@@ -106,12 +106,13 @@ func (s *Store) writeLoop(context.Context) error {
 }
 
 // ripe reports whether a group should be written now; hurry says that nothing
-// more comes into it.
+// more comes into it. Then it is written while the one before it is synced, and
+// the next sync takes all that is there.
 func (s *Store) ripe(g *group, pace *pace, hurry bool) bool {
-	if pace.free {
-		return hurry || pace.due(len(g.ops)) || g.early > 0
+	if hurry || g.early > 0 {
+		return pace.free || !s.late.crowded()
 	}
-	return g.early > 0 && !s.late.crowded()
+	return pace.free && pace.due(len(g.ops))
 }
 
 // admit lets an op take effect in the group, or notes its error.
