@@ -31,8 +31,8 @@ type Config struct {
 	// Topic is the compacted topic of one partition that holds the schemas. It
 	// is made for the first one. Default "_schemas".
 	Topic string
-	// ReplicationFactor is that of the topic, if it is made. Default 0: as the
-	// broker's default.replication.factor says.
+	// ReplicationFactor is that of the topic, if it is made. Default 0: as many as
+	// there are brokers then, at most 3.
 	ReplicationFactor int32
 
 	// ExtendedRegister makes a registration answer with the whole version and

@@ -74,6 +74,7 @@ type brokerJournal struct {
 	// replicas is the replication factor of a topic that is made; 0 leaves it
 	// to the broker.
 	replicas int32
+	clusters sluicev1.ClusterServiceClient
 	there    atomic.Bool   // the topic, as far as known
 	made     chan struct{} // has an item once the topic was made here
 }
@@ -81,7 +82,8 @@ type brokerJournal struct {
 func newBrokerJournal(conn grpc.ClientConnInterface, c *Config) journal {
 	b := &brokerJournal{
 		log: sluicev1.NewLogServiceClient(conn), topics: sluicev1.NewTopicServiceClient(conn),
-		topic: c.Topic, replicas: c.ReplicationFactor, made: make(chan struct{}, 1),
+		clusters: sluicev1.NewClusterServiceClient(conn),
+		topic:    c.Topic, replicas: c.ReplicationFactor, made: make(chan struct{}, 1),
 	}
 	return journal{append: b.append, follow: b.follow, bounds: b.bounds}
 }
@@ -90,10 +92,29 @@ func newBrokerJournal(conn grpc.ClientConnInterface, c *Config) journal {
 // since JSON escapes its quotes, with references, metadata and rules.
 const recordBytesMax = 6 << 20
 
+// replicasMax is how many replicas the topic gets by itself, of as many brokers.
+const replicasMax = 3
+
+// replicaCount returns how many replicas the topic is made with.
+func (b *brokerJournal) replicaCount(ctx context.Context) (int32, error) {
+	if b.replicas > 0 {
+		return b.replicas, nil
+	}
+	reply, err := b.clusters.GetCluster(ctx, &sluicev1.GetClusterRequest{})
+	if err != nil {
+		return 0, fmt.Errorf("counting the brokers: %w", err)
+	}
+	return int32(min(max(len(reply.GetCluster().GetBrokers()), 1), replicasMax)), nil
+}
+
 // create makes the topic if there is none.
 func (b *brokerJournal) create(ctx context.Context) error {
-	_, err := b.topics.CreateTopic(ctx, &sluicev1.CreateTopicRequest{
-		Topic: b.topic, PartitionCount: 1, ReplicationFactor: b.replicas,
+	replicas, err := b.replicaCount(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = b.topics.CreateTopic(ctx, &sluicev1.CreateTopicRequest{
+		Topic: b.topic, PartitionCount: 1, ReplicationFactor: replicas,
 		Configs: map[string]string{
 			"cleanup.policy":    "compact",
 			"max.message.bytes": strconv.Itoa(recordBytesMax),

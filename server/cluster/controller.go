@@ -20,6 +20,7 @@ type controller struct {
 	tidied int64         // the ctl under which leftovers were last removed
 
 	repaired repaired
+	spread   int64 // the nodesRevision for which internal topics were spread
 	balance  balance
 }
 

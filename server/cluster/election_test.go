@@ -194,3 +194,34 @@ func TestDecisionsKeepTheSets(t *testing.T) {
 		}
 	}
 }
+
+func TestInternalTopicsGetReplicasOnNewNodes(t *testing.T) {
+	brokers := []Broker{{ID: 0, Rack: "a"}, {ID: 1, Rack: "a"}, {ID: 2, Rack: "b"}}
+	for _, test := range []struct {
+		id    int32
+		count int
+		want  []int32
+	}{
+		{0, 2, []int32{0, 2}},
+		{1, 2, []int32{0, 2}},
+		{0, 3, []int32{0, 2, 1}},
+		{1, 3, []int32{0, 2, 1}},
+		{0, 1, []int32{0}},
+		{0, 9, []int32{0, 2, 1}},
+	} {
+		p := Partition{ID: test.id, Replicas: []int32{0}}
+		assert.Equal(t, test.want, widen(p, brokers, test.count))
+	}
+}
+
+func TestOnlyInternalTopicsAreSpread(t *testing.T) {
+	s := withBrokers(t, "a", "b", "c")
+	s = withTopic(t, s, TopicSpec{Name: "__own", Internal: true, Assignment: [][]int32{{1}}})
+	s = withTopic(t, s, TopicSpec{Name: "users", Assignment: [][]int32{{1}}})
+	changes := s.planSpread()
+	require.Len(t, changes, 1)
+	assert.Equal(t, []int32{1, 0, 2}, changes[0].next.Replicas)
+	assert.Equal(t, []int32{0, 2}, changes[0].next.Adding)
+	assert.Equal(t, []int32{1}, changes[0].next.ISR)
+	assert.Equal(t, changes[0].old.LeaderEpoch, changes[0].next.LeaderEpoch)
+}

@@ -96,6 +96,10 @@ func (c *controller) repair(ctx context.Context, s *Snapshot) error {
 		since = 0
 	}
 	changes := s.planRepair(since)
+	if len(changes) == 0 && c.spread != s.nodesRevision {
+		changes = s.planSpread() // once after each change of the nodes
+		c.spread = s.nodesRevision
+	}
 	if len(changes) > 0 {
 		c.balance.disturbed()
 		if err := c.writeEach(ctx, s, changes); err != nil {
