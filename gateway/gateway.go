@@ -147,6 +147,7 @@ func New(config Config) (*Gateway, error) {
 	g.addV3()
 	g.addV3Produce()
 	g.addLive()
+	g.addConsume()
 	g.addHealth()
 	if config.Docs != nil {
 		if err := g.addPages(config.Docs); err != nil {

@@ -134,21 +134,25 @@ const closeTimeout = time.Second
 
 // finish ends the WebSocket, with a code and reason that say why.
 func (s *socket) finish(err error) {
-	code, reason := websocket.StatusInternalError, ""
-	switch status, body, _ := describe(err); {
+	code, reason := websocket.StatusNormalClosure, ""
+	switch {
 	case err == nil:
-		code = websocket.StatusNormalClosure
 	case errors.Is(err, errCaller):
 		_ = s.conn.CloseNow() // nobody is there to be told
 		return
 	case errors.Is(err, errDrained):
 		code, reason = websocket.StatusGoingAway, "the node is stopping"
-	case status < http.StatusInternalServerError:
-		code, reason = websocket.StatusPolicyViolation, body.Reason
-	case status == http.StatusServiceUnavailable:
-		code, reason = websocket.StatusTryAgainLater, body.Reason
 	default:
+		status, body, _ := describe(err)
 		reason = body.Reason
+		switch {
+		case status < http.StatusInternalServerError:
+			code = websocket.StatusPolicyViolation
+		case status == http.StatusServiceUnavailable:
+			code = websocket.StatusTryAgainLater
+		default:
+			code = websocket.StatusInternalError
+		}
 	}
 	give := time.AfterFunc(closeTimeout, func() { _ = s.conn.CloseNow() })
 	defer give.Stop()
