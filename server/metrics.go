@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"google.golang.org/grpc/codes"
+
+	"github.com/sluicelog/sluice/server/replica"
 )
 
 // otherTopics is the label of all topics beyond the bound, which is no name that
@@ -70,6 +72,37 @@ func (m *metrics) gauge(name, help string, read func() int64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: name, Help: help},
 		func() float64 { return float64(read()) }))
+}
+
+// replicas adds what operators watch of replication.
+func (m *metrics) replicas(r *replica.Replicas) {
+	for name, is := range map[string]struct {
+		help string
+		of   func(replica.Counts) int64
+	}{
+		"sluice_partitions_led": {
+			"Partitions that the node leads.",
+			func(c replica.Counts) int64 { return c.Leading },
+		},
+		"sluice_partitions_under_replicated": {
+			"Partitions that the node leads of which a replica is not in sync.",
+			func(c replica.Counts) int64 { return c.UnderReplicated },
+		},
+		"sluice_partitions_under_min_isr": {
+			"Partitions that the node leads and that take no writes with acks=all.",
+			func(c replica.Counts) int64 { return c.UnderMinISR },
+		},
+		"sluice_replicas_stopped": {
+			"Replicas that were stopped because going on is not safe, or are damaged.",
+			func(c replica.Counts) int64 { return c.Stopped },
+		},
+		"sluice_appends_waiting": {
+			"Appends that are on disk and wait for other replicas.",
+			func(c replica.Counts) int64 { return c.Waiting },
+		},
+	} {
+		m.gauge(name, is.help, func() int64 { return is.of(r.Count()) })
+	}
 }
 
 // observe counts a call that ended.

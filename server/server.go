@@ -111,6 +111,7 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		"How far the wall clock is ahead, where it is further than allowed and nothing is "+
 			"removed by time.",
 		func() int64 { return int64(store.ClockJump() / time.Second) })
+	s.metrics.replicas(s.replicas)
 	s.metrics.gauge("sluice_partitions", "Partitions that the node keeps.",
 		func() int64 { return int64(len(store.Partitions())) })
 	return s, nil

@@ -13,6 +13,11 @@ var brokerLogs = []Setting{
 		Name: "default.replication.factor", Type: Int, Default: "1", Min: 1, Max: 32767,
 		Doc: "The number of replicas of a topic that is created without one.",
 	}, {
+		Name: "leader.replication.throttled.rate", Type: Long, Default: "9223372036854775807",
+		Min: 1, Max: anyLong, Unit: UnitBytes, Dynamic: true,
+		Doc: "Bytes a second that a leader sends to the replicas which reassignments add, " +
+			"all together.",
+	}, {
 		Name: "log.cleaner.backoff.ms", Type: Long, Default: "15000", Max: anyLong,
 		Unit: UnitMillis, Dynamic: true,
 		Doc: "How long the cleaner rests when it found nothing to compact.",

@@ -68,6 +68,7 @@ type Broker struct {
 	RetentionCheckInterval time.Duration
 	RetentionClockJumpMax  time.Duration
 	ReplicaLagMax          time.Duration
+	MoveBytesPerSecond     int64
 
 	GroupAssignors             []string
 	GroupHeartbeatInterval     time.Duration
@@ -118,6 +119,7 @@ func brokerOf(r resolver) Broker {
 		RetentionCheckInterval: r.duration("log.retention.check.interval.ms"),
 		RetentionClockJumpMax:  r.duration("log.retention.clock.jump.max.ms"),
 		ReplicaLagMax:          r.duration("replica.lag.time.max.ms"),
+		MoveBytesPerSecond:     r.number("leader.replication.throttled.rate"),
 
 		GroupAssignors:             r.list("group.consumer.assignors"),
 		GroupHeartbeatInterval:     r.duration("group.consumer.heartbeat.interval.ms"),

@@ -48,6 +48,7 @@ type Replicas struct {
 	tasks     *run.Group
 	changes   chan struct{} // a place for each change of in-sync sets in flight
 	receivers sync.WaitGroup
+	moves     throttle
 
 	draining  chan struct{}
 	drainOnce sync.Once
@@ -133,6 +134,38 @@ func (r *Replicas) all() []*Partition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Collect(maps.Values(r.partitions))
+}
+
+// Counts are how many of a node's replicas are in a state that operators watch.
+type Counts struct {
+	Leading         int64 // that the node leads
+	UnderReplicated int64 // of those, with replicas out of sync
+	UnderMinISR     int64 // of those, that take no acks=all
+	Stopped         int64 // that are stopped or damaged
+	Waiting         int64 // appends that wait for other replicas
+}
+
+// Count counts.
+func (r *Replicas) Count() Counts {
+	var c Counts
+	for _, p := range r.all() {
+		p.mu.Lock()
+		if p.leader != nil {
+			c.Leading++
+			if len(p.assigned.State.ISR) < len(p.assigned.State.Replicas) {
+				c.UnderReplicated++
+			}
+			if !p.leader.writable() {
+				c.UnderMinISR++
+			}
+		}
+		if p.stopped != nil || p.damage != nil {
+			c.Stopped++
+		}
+		c.Waiting += int64(len(p.waiters))
+		p.mu.Unlock()
+	}
+	return c
 }
 
 // look lets a leader do what time asks for.

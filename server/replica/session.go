@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type session struct {
 	bytesMax int
 
 	ready chan struct{} // has a token when queue may have something
+	later []*armed      // held up by the throttle; the sender's
 
 	mu    sync.Mutex
 	queue []*armed
@@ -52,6 +54,7 @@ type armed struct {
 	answer   answer         // other than outcomeTaken: to be sent at once
 	hw       storage.Offset // that the follower knows; guarded by p.mu
 	queued   bool           // guarded by session.mu
+	held     bool           // in session.later; the sender's
 }
 
 // Fetch serves a follower node (see proto/sluice/replica/v1).
@@ -202,11 +205,24 @@ func (s *session) leave() {
 	}
 }
 
+// throttledRetry is how often what the throttle holds up is tried again.
+const throttledRetry = 50 * time.Millisecond
+
 // send answers what is ready until ctx ends.
 func (s *session) send(ctx context.Context) error {
 	for {
+		var retry <-chan time.Time
+		if len(s.later) > 0 {
+			retry = time.After(throttledRetry)
+		}
 		select {
 		case <-s.ready:
+		case <-retry:
+			for _, a := range s.later {
+				a.held = false
+				s.enqueue(a)
+			}
+			s.later = nil
 		case <-ctx.Done():
 			if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 				return err
@@ -278,6 +294,14 @@ func (a *armed) build(ctx context.Context, bytesMax int) (*replicav1.PartitionAn
 	if a.position.offset >= end {
 		return m, 0
 	}
+	added := a.p.adds(a.position.node)
+	if set := a.p.set; added && !set.moves.open(set.cfg.Clock(), set.moveRate()) {
+		if !a.held {
+			a.held = true
+			a.session.later = append(a.session.later, a)
+		}
+		return nil, 0
+	}
 	bytes := 0
 	chunk, err := a.p.log.Read(ctx, storage.ReadRequest{
 		From: a.position.offset, UpTo: end, MaxBytes: bytesMax,
@@ -293,6 +317,9 @@ func (a *armed) build(ctx context.Context, bytesMax int) (*replicav1.PartitionAn
 		bytes += len(b)
 	}
 	a.p.served(a)
+	if added {
+		a.p.set.moves.spend(bytes)
+	}
 	return m, bytes
 }
 
@@ -391,6 +418,16 @@ func (p *Partition) told(a *armed) (end, hw storage.Offset, ok bool) {
 	a.hw = p.leader.hw
 	return p.leader.end, p.leader.hw, true
 }
+
+// adds reports whether a reassignment adds a node to the replicas.
+func (p *Partition) adds(node int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.assigned.State.Adding, node)
+}
+
+// moveRate is leader.replication.throttled.rate as it is now.
+func (r *Replicas) moveRate() int64 { return r.cfg.Cluster.BrokerSettings().MoveBytesPerSecond }
 
 // served ends a position that was answered with records.
 func (p *Partition) served(a *armed) {
