@@ -136,10 +136,10 @@ func moveLeaders(f *fakeBroker, random *rand.Rand, stop chan struct{}) {
 func TestLeadersThatMoveInPeaceAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := startCluster(t, 1, 2)
-		var moves []string
+		moved := &journal{}
 		client := f.client(t, "node0:9092,node1:9092", sluice.WithHooks(sluice.Hooks{
 			OnLeaderChange: func(topic string, partition, broker int32) {
-				moves = append(moves, fmt.Sprint(topic, partition, " ", broker))
+				moved.add(fmt.Sprint(topic, partition, " ", broker))
 			},
 		}))
 		producer, err := client.NewProducer(sluice.WithLinger(0))
@@ -155,11 +155,11 @@ func TestLeadersThatMoveInPeaceAreFollowed(t *testing.T) {
 		send("0")
 		f.locked(func() { f.leaders[0], f.forwards = 1, true })
 		send("1")
-		assert.Empty(t, moves)
+		assert.Empty(t, moved.all())
 		time.Sleep(2 * time.Minute)
 		send("2")
 		send("3")
-		assert.Equal(t, []string{"t0 1", "t0 1"}, moves, "of the consumer and the producer")
+		assert.Equal(t, []string{"t0 1", "t0 1"}, moved.all(), "of the consumer and the producer")
 		require.NoError(t, producer.Close())
 		require.NoError(t, consumer.Close())
 	})

@@ -133,3 +133,40 @@ func ExampleClient_DescribeGroup() {
 	// deleted: 1
 	// true false false
 }
+
+// What operators do with partitions and with the nodes that keep the metadata. A cluster of one
+// node has nothing to move, and says so.
+func ExampleClient_Reassign() {
+	client, stop := exampleClient("flights")
+	defer stop()
+	ctx := context.Background()
+	_, err := client.Reassign(ctx, sluice.Reassignment{
+		Topic: "flights", Partition: 0, Replicas: []int32{7},
+	})
+	fmt.Fprintln(os.Stdout, "to a broker that there is not:", err != nil)
+	_, err = client.MoveAway(ctx, 7, true)
+	fmt.Fprintln(os.Stdout, "away from it:", err != nil)
+	moves, err := client.Reassignments(ctx)
+	check(err)
+	fmt.Fprintln(os.Stdout, "under way:", len(moves))
+
+	_, err = client.ElectPreferred(ctx, "flights", 0)
+	fmt.Fprintln(os.Stdout, "led by the preferred already:", err != nil)
+	err = client.ElectUnclean(ctx, "flights", 0, 7)
+	fmt.Fprintln(os.Stdout, "by force:", err != nil)
+
+	members, err := client.Quorum(ctx)
+	fmt.Fprintln(os.Stdout, "a quorum of its own:", err == nil && len(members) == 1)
+	_, err = client.JoinQuorum(ctx, 7, "127.0.0.1:1", false)
+	fmt.Fprintln(os.Stdout, "joined by nobody:", err != nil)
+	fmt.Fprintln(os.Stdout, "left by nobody:", client.LeaveQuorum(ctx, 7) != nil)
+	// Output:
+	// to a broker that there is not: true
+	// away from it: true
+	// under way: 0
+	// led by the preferred already: true
+	// by force: true
+	// a quorum of its own: true
+	// joined by nobody: true
+	// left by nobody: true
+}

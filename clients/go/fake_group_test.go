@@ -50,6 +50,13 @@ func (g *fakeGroup) assign(partitions ...int32) {
 	g.changeLocked()
 }
 
+// set changes the fake while nobody asks it.
+func (g *fakeGroup) set(change func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change()
+}
+
 func (g *fakeGroup) changeLocked() {
 	close(g.changed)
 	g.changed = make(chan struct{})

@@ -233,12 +233,14 @@ func TestCommitsHappenInOrderAndSurviveTheCoordinatorsAbsence(t *testing.T) {
 		consumer := subscribed(t, client, &journal{}, sluice.WithAutoCommit(0))
 		pollFor(t, consumer, time.Second)
 		away := 0
-		g.onCommit = func() error {
-			if away++; away < 5 {
-				return fault.CoordinatorNotAvailable.With("group", "g")
+		g.set(func() {
+			g.onCommit = func() error {
+				if away++; away < 5 {
+					return fault.CoordinatorNotAvailable.With("group", "g")
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		var done []int64
 		for offset := range int64(8) {
 			consumer.CommitAsync(func(o []sluice.CommitOffset, err error) {
@@ -251,23 +253,28 @@ func TestCommitsHappenInOrderAndSurviveTheCoordinatorsAbsence(t *testing.T) {
 		assert.Equal(t, int64(10), g.committed[0], "the later call wins")
 		assert.Less(t, len(g.commits), 8, "those that waited went together")
 
-		g.epoch++ // the group has changed, and the member still owns the partition
+		// The group has changed, and the member still owns the partition.
+		g.set(func() { g.epoch++ })
 		require.NoError(t, consumer.CommitRecords(t.Context(),
 			sluice.Record{Topic: "t", Offset: 1}, sluice.Record{Topic: "t"}))
 		assert.Equal(t, int64(2), g.committed[0])
 
-		g.gone = map[int32]string{1: "deleted"}
+		g.set(func() { g.gone = map[int32]string{1: "deleted"} })
 		err := consumer.Commit(t.Context(), sluice.CommitOffset{Topic: "t", Partition: 1},
 			sluice.CommitOffset{Topic: "t", Offset: 7})
 		assert.ErrorIs(t, err, sluice.ErrUnknownTopicOrPartition)
 		assert.Equal(t, int64(7), g.committed[0], "the others are stored all the same")
 
-		g.onCommit = func() error { return fault.UnknownMemberID.With("group", "g") }
+		g.set(func() {
+			g.onCommit = func() error { return fault.UnknownMemberID.With("group", "g") }
+		})
 		assert.ErrorIs(t, consumer.Commit(t.Context(),
 			sluice.CommitOffset{Topic: "t", Offset: 8}), sluice.ErrUnknownMemberID)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		g.onCommit = func() error { return fault.CoordinatorNotAvailable.With("group", "g") }
+		g.set(func() {
+			g.onCommit = func() error { return fault.CoordinatorNotAvailable.With("group", "g") }
+		})
 		assert.ErrorIs(t, consumer.Commit(ctx, sluice.CommitOffset{Topic: "t"}),
 			context.Canceled)
 		require.NoError(t, consumer.Close())
@@ -487,11 +494,14 @@ func TestASubscriptionThatChangesIsTold(t *testing.T) {
 		pollFor(t, consumer, time.Second)
 		require.NoError(t, consumer.SubscribePattern("t.*"))
 		pollFor(t, consumer, time.Second)
-		i := slices.IndexFunc(g.beats, func(r *heartbeatRequest) bool {
+		g.mu.Lock()
+		beats := slices.Clone(g.beats)
+		g.mu.Unlock()
+		i := slices.IndexFunc(beats, func(r *heartbeatRequest) bool {
 			return r.GetSubscription().GetPattern() == "t.*"
 		})
 		require.Positive(t, i)
-		assert.Positive(t, g.beats[i].GetMemberEpoch(), "it stays a member")
+		assert.Positive(t, beats[i].GetMemberEpoch(), "it stays a member")
 		pollFor(t, consumer, 10*time.Second)
 		assert.Nil(t, g.lastBeat().GetSubscription(), "it is told once")
 		require.NoError(t, consumer.Close())

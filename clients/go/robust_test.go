@@ -74,6 +74,7 @@ func TestABrokerThatIsLateOrGoneDuplicatesNothing(t *testing.T) {
 			stop, stopped := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(stopped)
+				random := rand.New(rand.NewPCG(seed, 5))
 				for {
 					select {
 					case <-time.After(time.Duration(random.IntN(4000)) * time.Millisecond):
