@@ -78,11 +78,10 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 		next:     make(chan struct{}),
 	}
 	var errs []error
-	for _, t := range snapshot.Topics() {
-		opened := s.openTopic(ctx, old.topics[t.Name], t, snapshot)
-		next.topics[t.Name] = opened
+	for _, opened := range s.openTopics(ctx, old, snapshot) {
+		next.topics[opened.Name] = opened
 		if opened.failed != nil {
-			errs = append(errs, fmt.Errorf("topic %s: %w", t.Name, opened.failed))
+			errs = append(errs, fmt.Errorf("topic %s: %w", opened.Name, opened.failed))
 		}
 	}
 	if err := s.store.ConfigureCleaner(cleanerConfig(snapshot.BrokerSettings())); err != nil {
@@ -120,15 +119,39 @@ func (c *catalog) loses(next *catalog) bool {
 	return false
 }
 
-// openTopic opens the partitions of a topic that the node keeps.
-func (s *Server) openTopic(
-	ctx context.Context, old *topic, t cluster.Topic, snapshot *cluster.Snapshot,
-) *topic {
-	settings := snapshot.TopicSettings(t)
-	if old != nil && old.ID == t.ID && old.Revision == t.Revision &&
-		old.settings == settings && old.failed == nil {
-		return old
+// opensMax is how many topics, and of each how many partitions, are opened at
+// once. They share commits.
+const opensMax = 32
+
+// openTopics opens the topics of a snapshot, those that have changed.
+func (s *Server) openTopics(
+	ctx context.Context, old *catalog, snapshot *cluster.Snapshot,
+) []*topic {
+	topics := snapshot.Topics()
+	opened := make([]*topic, len(topics))
+	var opening errgroup.Group
+	opening.SetLimit(opensMax)
+	for i, t := range topics {
+		settings := snapshot.TopicSettings(t)
+		if o := old.topics[t.Name]; o != nil && o.ID == t.ID && o.Revision == t.Revision &&
+			o.settings == settings && o.failed == nil {
+			opened[i] = o
+			continue
+		}
+		opening.Go(func() error {
+			opened[i] = s.openTopic(ctx, t, settings)
+			return nil
+		})
 	}
+	_ = opening.Wait() // each topic has its own failure
+	return opened
+}
+
+// openTopic opens the partitions of a topic that the node keeps, and gives each
+// its part. One that fails does not keep the others from it.
+func (s *Server) openTopic(
+	ctx context.Context, t cluster.Topic, settings setting.Topic,
+) *topic {
 	opened := &topic{
 		Topic:    t,
 		settings: settings,
@@ -140,8 +163,8 @@ func (s *Server) openTopic(
 		metrics: s.metrics.topic(t.Name),
 	}
 	cfg := partitionConfig(settings)
-	creating, ctx := errgroup.WithContext(ctx)
-	creating.SetLimit(32) // they share commits
+	var creating errgroup.Group
+	creating.SetLimit(opensMax)
 	for i, p := range t.Partitions {
 		if !slices.Contains(p.Replicas, s.cluster.NodeID()) {
 			continue

@@ -20,7 +20,7 @@ import (
 const (
 	reconnectMin = 50 * time.Millisecond
 	reconnectMax = time.Second
-	askAgain     = 100 * time.Millisecond
+	askAgain     = 50 * time.Millisecond
 )
 
 // fetcher replicates from one leader node: all partitions that the node leads
