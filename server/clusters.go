@@ -28,21 +28,11 @@ func (c *clusterService) GetCluster(
 	for _, b := range snapshot.Brokers() {
 		message.Brokers = append(message.Brokers, brokerMessage(b, loads))
 	}
-	for _, t := range snapshot.Topics() {
-		message.TopicCount++
-		message.PartitionCount += int32(len(t.Partitions))
-		for _, p := range t.Partitions {
-			if len(p.ISR) < len(p.Replicas) {
-				message.UnderReplicatedPartitionCount++
-			}
-			if p.Leader == cluster.NoLeader {
-				message.LeaderlessPartitionCount++
-			}
-			if len(p.Adding)+len(p.Removing) > 0 {
-				message.ReassigningPartitionCount++
-			}
-		}
-	}
+	h := healthOf(snapshot)
+	message.TopicCount, message.PartitionCount = h.topics, h.partitions
+	message.UnderReplicatedPartitionCount = h.underReplicated
+	message.LeaderlessPartitionCount = h.leaderless
+	message.ReassigningPartitionCount = h.reassigning
 	return &sluicev1.GetClusterResponse{Cluster: message}, nil
 }
 
@@ -99,6 +89,62 @@ func (s *Server) broker(id int32) (cluster.Broker, error) {
 	}
 	return cluster.Broker{}, fault.ResourceNotFound.With("broker", id).Because(
 		"there is no broker %d", id)
+}
+
+// clusterHealth is how the partitions of the cluster are.
+type clusterHealth struct {
+	topics, partitions, underReplicated, leaderless, reassigning int32
+}
+
+func healthOf(s *cluster.Snapshot) clusterHealth {
+	var h clusterHealth
+	for _, t := range s.Topics() {
+		h.topics++
+		h.partitions += int32(len(t.Partitions))
+		for _, p := range t.Partitions {
+			if len(p.ISR) < len(p.Replicas) {
+				h.underReplicated++
+			}
+			if p.Leader == cluster.NoLeader {
+				h.leaderless++
+			}
+			if len(p.Adding)+len(p.Removing) > 0 {
+				h.reassigning++
+			}
+		}
+	}
+	return h
+}
+
+// clusterGauges adds the metrics of the cluster as this node knows it.
+func (s *Server) clusterGauges() {
+	at := s.cluster.Snapshot
+	flag := func(is bool) int64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	s.metrics.gauge("sluice_cluster_brokers", "Brokers that are alive.",
+		func() int64 { return int64(len(at().Brokers())) })
+	s.metrics.gauge("sluice_cluster_controller", "1 on the broker that is the controller.",
+		func() int64 { return flag(at().Controller() == s.cluster.NodeID()) })
+	s.metrics.gauge("sluice_cluster_under_replicated_partitions",
+		"Partitions of which not all replicas are in sync.",
+		func() int64 { return int64(healthOf(at()).underReplicated) })
+	s.metrics.gauge("sluice_cluster_leaderless_partitions", "Partitions that nobody leads.",
+		func() int64 { return int64(healthOf(at()).leaderless) })
+	s.metrics.gauge("sluice_cluster_reassigning_partitions",
+		"Partitions that get other replicas.",
+		func() int64 { return int64(healthOf(at()).reassigning) })
+	s.metrics.gauge("sluice_cluster_metadata_revision",
+		"Revision of the metadata that the broker knows; the same everywhere but for moments.",
+		func() int64 { return at().LastChange() })
+	s.metrics.gauge("sluice_cluster_fenced",
+		"1 while the broker cannot be sure that the others take it for alive.",
+		func() int64 { return flag(s.cluster.Fenced()) })
+	s.metrics.gauge("sluice_partitions_led", "Partitions that the broker leads.",
+		func() int64 { return int64(loadsOf(at())[s.cluster.NodeID()].leaders) })
 }
 
 // load is how many partitions a broker leads and keeps.

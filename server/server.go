@@ -100,6 +100,7 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.catalog.Store(&catalog{next: make(chan struct{})})
 	s.groups = s.newGroups()
 	s.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
+	s.clusterGauges()
 	s.metrics.gauge("sluice_requests_running", "Unary calls that are worked on.",
 		s.calls.running.Load)
 	s.metrics.gauge("sluice_streams_open", "Streams that are open.", s.streams.running.Load)

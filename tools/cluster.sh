@@ -41,7 +41,7 @@ for node in 0 1 2; do
 done
 "$binary" cluster brokers --server "127.0.0.1:$base"
 echo
-echo "Three nodes run; their logs are in $dir/node-N.log. Ctrl-C stops them. Try:"
+echo "Three nodes are ready; their logs are in $dir/node-N.log. Ctrl-C stops them. Try:"
 echo
 echo "  bin/sluice topic create hello --partitions 6 --server 127.0.0.1:$base"
 echo "  echo world | bin/sluice produce hello --server 127.0.0.1:$((base + 1))"

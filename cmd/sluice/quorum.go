@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -74,6 +76,10 @@ func newJoinCommand(conn *connection) *cobra.Command {
 				cluster = append(cluster, fmt.Sprintf("%d=%s", id, m.GetPeerAddress()))
 			}
 		}
+		slices.SortFunc(cluster, func(a, b string) int { // by the number before the =
+			return cmp.Or(cmp.Compare(strings.Index(a, "="), strings.Index(b, "=")),
+				strings.Compare(a, b))
+		})
 		_, err = fmt.Fprintf(c.OutOrStdout(), "node %d may join; start it with\n\n"+
 			"  sluice serve --node-id %d --etcd-peer-listen %s \\\n"+
 			"    --etcd-initial-cluster %s\n", node, node, peer, strings.Join(cluster, ","))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Drain tells the cluster that the node is about to stop, and returns once the
@@ -13,6 +14,17 @@ import (
 // can take over stays. An error says what is left; the node may stop all the
 // same, as if it had crashed.
 func (c *Cluster) Drain(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		c.watchQuorum(ctx, func() { cancel(errNoQuorum) })
+	}()
+	defer func() {
+		cancel(nil)
+		<-watching
+	}()
 	revision, err := c.member.update(ctx, func(live *liveRecord) { live.State = BrokerDraining })
 	if err != nil {
 		return fmt.Errorf("telling the cluster that the node stops: %w", err)
@@ -32,11 +44,35 @@ func (c *Cluster) Drain(ctx context.Context) error {
 	return c.resign(ctx, s)
 }
 
+const (
+	drainInterval = 250 * time.Millisecond
+	// drainLossCount is how many times in a row the quorum must be found to have
+	// no leader: an election is over sooner.
+	drainLossCount = 8
+	resignTime     = 3 * time.Second
+)
+
+// watchQuorum calls lost once nobody can take over any more, since a majority of
+// the quorum has gone too. It returns when ctx ends.
+func (c *Cluster) watchQuorum(ctx context.Context, lost func()) {
+	for count := 0; pause(ctx, drainInterval) == nil; {
+		if count++; !c.Fenced() && !c.backend.leaderless() {
+			count = 0
+		}
+		if count >= drainLossCount {
+			lost()
+			return
+		}
+	}
+}
+
 // resign gives up the controller's place, for another node to take it.
 func (c *Cluster) resign(ctx context.Context, s *Snapshot) error {
 	if !c.ctl.leads(s) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, resignTime)
+	defer cancel()
 	revision, err := c.store.commit(ctx, []guard{c.ctl.mine(s)}, c.store.remove(keyController))
 	if errors.Is(err, errConflict) {
 		return nil
