@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs real Schema Registry clients of three languages against a node of its
-# own: run.sh SLUICE, where SLUICE is the path of the binary. Installs what the
-# lock files beside it pin, where that is missing. Needs Go, Node's npm and
-# Python 3 with venv.
+# Runs real Schema Registry clients of three languages, and clients made of the
+# OpenAPI document, against a node of its own: run.sh SLUICE, where SLUICE is
+# the path of the binary. Installs what the lock files beside it pin, where that
+# is missing. Needs Go, Node's npm and Python 3 with venv.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: run.sh SLUICE}")
@@ -47,6 +47,9 @@ export SLUICE_TEST_GRPC SLUICE_TEST_HTTP SLUICE_TEST_REGISTRY
 : "${SLUICE_TEST_REGISTRY:?the node is not ready after a minute}"
 
 failed=0
+
+mkdir "$work/openapi"
+bash "$here/openapi/run.sh" "$work/openapi" || failed=1
 
 printf '\n--- Node: @kafkajs/confluent-schema-registry, @confluentinc/schemaregistry\n'
 cd "$here/node"
