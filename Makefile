@@ -96,6 +96,11 @@ groups: build ## The same GROUPS_ROUNDS times (default 200, some ten minutes).
 	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=$(GROUPS_ROUNDS) go test -count=1 -timeout 120m -v \
 		-run Processes ./tests/groups
 
+SIM_SEEDS ?= 20000
+.PHONY: simulate
+simulate: ## Simulate replication in SIM_SEEDS schedules (default 20000) of each kind.
+	go test -count=1 -timeout 24h -v -run TestSimulation ./server/replica -sim.seeds $(SIM_SEEDS)
+
 CHAOS_MINUTES ?= 10
 CHAOS_REPLICATION ?= 3
 .PHONY: chaos
