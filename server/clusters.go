@@ -143,8 +143,6 @@ func (s *Server) clusterGauges() {
 	s.metrics.gauge("sluice_cluster_fenced",
 		"1 while the broker cannot be sure that the others take it for alive.",
 		func() int64 { return flag(s.cluster.Fenced()) })
-	s.metrics.gauge("sluice_partitions_led", "Partitions that the broker leads.",
-		func() int64 { return int64(loadsOf(at())[s.cluster.NodeID()].leaders) })
 }
 
 // load is how many partitions a broker leads and keeps.
