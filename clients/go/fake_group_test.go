@@ -27,6 +27,7 @@ type fakeGroup struct {
 	committed map[int32]int64
 	changed   chan struct{}
 	refuse    error            // of the next heartbeat
+	hangs     bool             // heartbeats are not answered
 	onBeat    func() error     // of every heartbeat
 	onCommit  func() error     // of every commit
 	gone      map[int32]string // why offsets of partitions are refused
@@ -81,8 +82,12 @@ func (g *fakeGroup) ConsumerHeartbeat(
 			return nil, fault.Status(err).Err()
 		}
 	}
-	changed := g.changed
+	changed, hangs := g.changed, g.hangs
 	g.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if wait := r.GetMaxWait().AsDuration(); wait > 0 {
 		select {
 		case <-changed:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -74,7 +75,8 @@ type sequenceState struct{ batches []batch.Header }
 type fakeNode struct {
 	*fakeBroker
 	sluicev1.UnimplementedClusterServiceServer
-	id int32
+	id          int32
+	credentials credentials.TransportCredentials // nil: plain text
 
 	mu       sync.Mutex
 	listener *bufconn.Listener // nil while the node is down
@@ -87,7 +89,11 @@ func (n *fakeNode) address() string { return fmt.Sprintf("node%d:9092", n.id) }
 // start serves.
 func (n *fakeNode) start() {
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(16 << 20)}
+	if n.credentials != nil {
+		options = append(options, grpc.Creds(n.credentials))
+	}
+	server := grpc.NewServer(options...)
 	sluicev1.RegisterLogServiceServer(server, n)
 	sluicev1.RegisterTopicServiceServer(server, n)
 	sluicev1.RegisterTransactionServiceServer(server, n)

@@ -54,7 +54,8 @@ type member struct {
 
 // Subscribe makes the consumer a member of its group (WithGroup) that reads topics by name, in
 // place of what it subscribed to before. It returns at once; partitions come with Poll. A topic
-// that does not exist is read once it does. Errors: ErrNoGroup, ErrClosed, ErrAssigned.
+// that does not exist is read once it does. Errors: ErrNoGroup, ErrClosed, ErrAssigned, and what
+// ended the membership for good, if something has.
 func (c *Consumer) Subscribe(topics ...string) error {
 	return c.subscribe(&sluicev1.Subscription{Topics: topics})
 }
@@ -78,6 +79,9 @@ func (c *Consumer) subscribe(want *sluicev1.Subscription) error {
 		return ErrAssigned
 	}
 	if m := c.member; m != nil {
+		if m.fatal != nil {
+			return m.fatal
+		}
 		m.want, m.told = want, false
 		m.kickLocked()
 		return nil
@@ -172,7 +176,12 @@ func (m *member) beat(ctx context.Context) (wait time.Duration, stop bool) {
 	}
 	m.kicked = false
 	request := m.requestLocked(m.state.epoch)
-	callCtx, cancel := context.WithTimeout(ctx, m.interval+heartbeatGrace)
+	patience := m.interval + heartbeatGrace
+	if m.state.epoch > 0 {
+		// The session ends in time also where a coordinator does not answer at all.
+		patience = min(patience, max(m.session-now.Sub(m.heardAt), reconnectFirst))
+	}
+	callCtx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	m.stopWaiting = cancel
 	m.c.mu.Unlock()

@@ -140,6 +140,22 @@ func TestAMemberThatHearsNothingForItsSessionGivesUp(t *testing.T) {
 	})
 }
 
+func TestAMemberWhoseCoordinatorHangsGivesUpInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, g, client := startGroup(t, 1)
+		g.give = []int32{0}
+		j := &journal{}
+		consumer := subscribed(t, client, j)
+		pollFor(t, consumer, time.Second)
+		g.set(func() { g.hangs = true })
+		pollFor(t, consumer, 14*time.Second)
+		assert.Equal(t, []string{"assigned t-0", "lost t-0"}, j.all(),
+			"within the session timeout of 10 s, from the last answer on")
+		g.set(func() { g.hangs = false })
+		require.NoError(t, consumer.Close())
+	})
+}
+
 func TestAProgramThatDoesNotPollIsNoMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g, client := startGroup(t, 1)
