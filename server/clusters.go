@@ -132,7 +132,7 @@ func (s *Server) clusterGauges() {
 	s.metrics.gauge("sluice_cluster_under_replicated_partitions",
 		"Partitions of which not all replicas are in sync.",
 		func() int64 { return int64(healthOf(at()).underReplicated) })
-	s.metrics.gauge("sluice_cluster_leaderless_partitions", "Partitions that nobody leads.",
+	s.metrics.gauge("sluice_cluster_leaderless_partitions", "Partitions without a leader.",
 		func() int64 { return int64(healthOf(at()).leaderless) })
 	s.metrics.gauge("sluice_cluster_reassigning_partitions",
 		"Partitions that get other replicas.",

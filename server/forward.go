@@ -99,7 +99,14 @@ func (s *Server) forwardUnary(
 	if forwarded(ctx) {
 		return s.answerForwarded(ctx, request, info, next)
 	}
-	if kinds[info.FullMethod] == byAnyone || s.alone() {
+	if s.alone() {
+		return next(ctx, request)
+	}
+	if named, ok := request.(interface{ GetTopic() string }); ok &&
+		kinds[info.FullMethod] != byController {
+		s.learn(ctx, named.GetTopic())
+	}
+	if kinds[info.FullMethod] == byAnyone {
 		return next(ctx, request)
 	}
 	if foundsGroup[info.FullMethod] {
@@ -128,6 +135,21 @@ func (s *Server) forwardUnary(
 		return nil, err
 	}
 	return reply, nil
+}
+
+// learn makes sure of a topic that this node does not know: another may have
+// created it a moment ago, and said so to the caller.
+func (s *Server) learn(ctx context.Context, name string) {
+	if _, known := s.cluster.Topic(name); known || cluster.CheckTopicName(name) != nil {
+		return
+	}
+	at, err := s.cluster.Sync(ctx)
+	if err != nil {
+		return // then it is as this node knows it
+	}
+	if t, ok := at.Topic(name); ok {
+		_ = s.reached(ctx, t.Revision) // the handler says what is wrong
+	}
 }
 
 // finder finds the node that answers a request in a snapshot.

@@ -40,7 +40,8 @@ func (s *Server) forwardStream(
 		}
 		return err
 	}
-	if request, ok := first.(*sluicev1.FetchStreamRequest); ok {
+	if request, ok := first.(*sluicev1.FetchStreamRequest); ok &&
+		len(request.GetPartitions()) <= streamPartitionCountMax {
 		return s.fetchFromAll(server, stream, next, request)
 	}
 	if foundsGroup[info.FullMethod] {
@@ -178,6 +179,9 @@ func (s *Server) fetchFromAll(
 	server any, stream grpc.ServerStream, next grpc.StreamHandler,
 	request *sluicev1.FetchStreamRequest,
 ) error {
+	for _, p := range request.GetPartitions() {
+		s.learn(stream.Context(), p.GetTopic())
+	}
 	own := route{node: s.cluster.NodeID()}
 	at := s.cluster.Snapshot()
 	routes := map[int32]route{}

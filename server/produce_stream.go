@@ -115,6 +115,9 @@ func (p *producer) submit(
 	if request == nil {
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
+	if p.others != nil && !p.s.alone() {
+		p.s.learn(ctx, request.GetTopic())
+	}
 	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {
 		return nil, err

@@ -277,6 +277,18 @@ func (c *Cluster) Advertise(ctx context.Context, grpc, http string) error {
 // Snapshot returns the metadata as this node knows it now.
 func (c *Cluster) Snapshot() *Snapshot { return c.feed.snapshot() }
 
+// Sync waits until the node knows every topic, partition and setting that was
+// written before the call, by whichever node, and returns the metadata then.
+//
+// Errors: RequestTimedOut, BrokerNotAvailable.
+func (c *Cluster) Sync(ctx context.Context) (*Snapshot, error) {
+	revision, err := c.store.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.await(ctx, revision)
+}
+
 // Changed returns a channel that is closed at the next change of the metadata.
 // Take it before reading, or use Snapshot.Changed.
 func (c *Cluster) Changed() <-chan struct{} { return c.Snapshot().Changed() }

@@ -202,7 +202,7 @@ func (m *member) renew(ctx context.Context) error {
 // catchUp waits until the node knows everything that was decided before now: as
 // long as it was fenced, others may have taken its place (B3).
 func (m *member) catchUp(ctx context.Context) error {
-	revision, err := m.store.revision(ctx)
+	revision, err := m.store.newest(ctx)
 	if err != nil {
 		return err
 	}

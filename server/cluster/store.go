@@ -100,15 +100,22 @@ func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.L
 	return e, clientv3.LeaseID(kv.Lease), nil
 }
 
-// revision returns the revision of now, linearisably.
-func (s *store) revision(ctx context.Context) (int64, error) {
+// newest returns the revision of the newest key below the root, linearisably.
+// The revision of etcd itself would not do: in one that is shared it grows with
+// what concerns others, and no watch here would ever get there.
+func (s *store) newest(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	answer, err := s.client.Get(ctx, s.root+keyController, clientv3.WithCountOnly())
+	answer, err := s.read(ctx, s.root, clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend),
+		clientv3.WithLimit(1))
 	if err != nil {
 		return 0, s.translate(ctx, err)
 	}
-	return answer.Header.Revision, nil
+	if len(answer.Kvs) == 0 {
+		return 0, nil
+	}
+	return answer.Kvs[0].ModRevision, nil
 }
 
 // read asks etcd, again if its leader changes meanwhile.
