@@ -267,10 +267,6 @@ func stage(from, to string) error {
 	})
 }
 
-// smallFileBytes is the size up to which a file is copied without looking at what
-// it is.
-const smallFileBytes = 4 << 10
-
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {

@@ -98,17 +98,14 @@ func (s *Store) writeFrame(g *group) error {
 	}
 	g.number, g.to = number, mark{Commit: number, position: s.journal.end()}
 	for _, o := range g.ops {
-		switch {
-		case o.err != nil:
-		case o.kind == opAppend && !o.result.Duplicate:
-			o.p.wrote(recent{
-				base: Offset(o.header.BaseOffset), end: Offset(o.header.NextOffset()),
-				place: places[o.slot], commit: number,
-			})
-			s.tail.push(s.cfg.TailBytes, o.p, o.batch)
-		case o.kind == opCut:
-			o.p.cutRecent(o.cut.next.end)
+		if o.err != nil || o.kind != opAppend || o.result.Duplicate {
+			continue
 		}
+		o.p.wrote(recent{
+			base: Offset(o.header.BaseOffset), end: Offset(o.header.NextOffset()),
+			place: places[o.slot], commit: number,
+		})
+		s.tail.push(s.cfg.TailBytes, o.p, o.batch)
 	}
 	g.changes = make([]change, len(g.writes))
 	for i, w := range g.writes {

@@ -1,11 +1,10 @@
 package storage
 
-import (
-	"slices"
-	"sort"
-)
+import "sort"
 
-// recent is a batch that is in the journal, and not in the index yet.
+// recent is a batch that is in the journal, and not in the index yet. A truncation
+// finds none of these in its partition: it begins when the index has caught up,
+// and comes into force only if nothing was appended since.
 type recent struct {
 	base, end Offset
 	place     place
@@ -17,17 +16,6 @@ func (p *Partition) wrote(r recent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.recent = append(p.recent, r)
-}
-
-// cutRecent forgets batches from an offset on. Readers hold on to the old slice.
-func (p *Partition) cutRecent(end Offset) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.recent)
-	for n > 0 && p.recent[n-1].end > end {
-		n--
-	}
-	p.recent = slices.Clone(p.recent[:n])
 }
 
 // indexed forgets the batches up to a commit, which the index has now.

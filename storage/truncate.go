@@ -43,12 +43,12 @@ func (p *Partition) Truncate(ctx context.Context, to Offset) (Offset, error) {
 	}
 	defer leave()
 	for {
-		if err := p.store.caughtUp(ctx); err != nil {
-			return 0, err
-		}
 		base := p.state.Load()
 		if to < base.start {
 			return 0, outOfRange(to, base)
+		}
+		if err := p.store.caughtUp(ctx); err != nil { // after base, whose batches it brings
+			return 0, err
 		}
 		c := &cut{p: p, base: base, next: *base}
 		err := guarded(func() error { return c.prepare(ctx, to) })
@@ -150,16 +150,11 @@ func (p *Partition) hold(ctx context.Context) (leave func(), err error) {
 		<-p.store.sweeper.busy
 		return nil, ErrClosed
 	}
-	leave = func() {
+	return func() {
 		p.store.readers.leave()
 		<-p.loading
 		<-p.store.sweeper.busy
-	}
-	if err := p.store.caughtUp(ctx); err != nil {
-		leave()
-		return nil, err
-	}
-	return leave, nil
+	}, nil
 }
 
 // cut is a truncation in the making.
