@@ -138,9 +138,8 @@ func (r *Replicas) all() []*Partition {
 
 // Counts are how many of a node's replicas are in a state that operators watch.
 type Counts struct {
-	Leading         int64 // that the node leads
-	UnderReplicated int64 // of those, with replicas out of sync
-	UnderMinISR     int64 // of those, that take no acks=all
+	UnderReplicated int64 // that the node leads, with replicas out of sync
+	UnderMinISR     int64 // that the node leads, and that take no acks=all
 	Stopped         int64 // that are stopped or damaged
 	Waiting         int64 // appends that wait for other replicas
 }
@@ -151,7 +150,6 @@ func (r *Replicas) Count() Counts {
 	for _, p := range r.all() {
 		p.mu.Lock()
 		if p.leader != nil {
-			c.Leading++
 			if len(p.assigned.State.ISR) < len(p.assigned.State.Replicas) {
 				c.UnderReplicated++
 			}
