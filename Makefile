@@ -117,6 +117,10 @@ ROUNDS ?= 5
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS)
 
+.PHONY: bench-cluster
+bench-cluster: build ## Measure three nodes: replication, catching up, many partitions.
+	bash tools/bench-cluster.sh $(BIN) $(ROUNDS)
+
 .PHONY: bench-http
 bench-http: build ## Measure the HTTP surfaces, at the handler and over loopback.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -http
