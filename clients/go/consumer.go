@@ -276,16 +276,32 @@ func (c *Consumer) takeReady(ctx context.Context, most int) ([]Record, error) {
 		if c.config.stopAtEnd && c.atEnd() {
 			return nil, io.EOF
 		}
-		select {
-		case <-c.ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-c.end:
-			return nil, ErrClosed
-		case <-c.tasks.Context().Done():
-			return nil, ErrClosed
+		if err := c.wait(ctx, member); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// wait returns once something has changed for Poll, or a member has something to commit: what was
+// handed out before has been worked on, and must not wait for the next record.
+func (c *Consumer) wait(ctx context.Context, member *member) error {
+	var due <-chan time.Time
+	if member != nil && c.config.autoCommit > 0 {
+		timer := time.NewTimer(time.Until(member.commitAt))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-c.ready:
+	case <-due:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.end:
+		return ErrClosed
+	case <-c.tasks.Context().Done():
+		return ErrClosed
+	}
+	return nil
 }
 
 // next returns the next records that have come, or none.

@@ -48,7 +48,7 @@ type member struct {
 	early       bool // the last answer came early and changed nothing
 	handed      int64
 	handedAt    time.Time
-	commitAt    time.Time
+	commitAt    time.Time // when to commit next; Poll's goroutine owns it
 	unreleased  time.Time // since when another process has the instance id
 }
 

@@ -369,6 +369,24 @@ func TestPartitionsAreGivenUpAfterTheCommitsOnTheirWay(t *testing.T) {
 	})
 }
 
+func TestAPollThatWaitsCommitsWhatCameBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 10, 10, batch.None)
+		g.give = []int32{0}
+		consumer := subscribed(t, client, &journal{}, sluice.WithAutoCommit(5*time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+		defer cancel()
+		_, err := consumer.Poll(ctx)
+		require.NoError(t, err)
+		_, err = consumer.Poll(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		synctest.Wait()
+		g.set(func() { assert.Equal(t, int64(10), g.committed[0]) })
+		require.NoError(t, consumer.Close())
+	})
+}
+
 func TestTooManyPendingCommitsAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, g, client := startGroup(t, 1)

@@ -53,7 +53,7 @@ func (m *member) attend(ctx context.Context) error {
 		}
 	}
 	m.adopt(ctx)
-	if due := m.c.config.autoCommit; due > 0 && time.Now().After(m.commitAt) {
+	if due := m.c.config.autoCommit; due > 0 && !time.Now().Before(m.commitAt) {
 		m.commitAt = time.Now().Add(due)
 		m.c.CommitAsync(func(_ []CommitOffset, err error) {
 			if err != nil && !errors.Is(err, ErrClosed) {
