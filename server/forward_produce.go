@@ -135,7 +135,10 @@ func (s *Server) produceAtLeader(
 	}
 	err := s.routed(ctx, false, find, func(to route) (err error) {
 		if to.node == own.node { // it has come to lead meanwhile
-			reply, err = s.produceHere(ctx, request)
+			var here *sluicev1.ProduceResponse
+			if here, err = s.produceHere(ctx, request); err == nil {
+				reply = here // and after a failure it still takes another node's
+			}
 		} else {
 			err = s.send(ctx, to, sluicev1.LogService_Produce_FullMethodName, request, reply)
 		}
