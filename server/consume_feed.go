@@ -35,7 +35,7 @@ type source interface {
 
 // openSource opens a partition at an offset.
 func (s *Server) openSource(at group.Place, offset int64, f form) (source, error) {
-	r, err := s.newReader(at.Topic, at.Partition, offset)
+	r, err := s.newReader(at.Topic, at.Partition, offset, "")
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,6 +28,10 @@ type reader struct {
 	batches    bool
 	split      bool    // batches are taken in pieces
 	held       holding // what was read and is not yet with the caller
+	// copied says that the node does not lead the partition: its high watermark
+	// may be behind. Fenced says that it led before it was cut off: what it knows
+	// to be committed stays so, but where the log ends it cannot say.
+	copied, fenced bool
 }
 
 // page is what one read returned.
@@ -43,19 +48,25 @@ func (p *page) empty() bool {
 }
 
 // newReader checks what Fetch and FetchStream ask for.
-func (s *Server) newReader(name string, partition int32, offset int64) (*reader, error) {
+func (s *Server) newReader(
+	name string, partition int32, offset int64, rack string,
+) (*reader, error) {
 	t, err := s.topic(name)
 	if err != nil {
 		return nil, err
 	}
-	log, err := s.partition(t, partition)
+	r := &reader{
+		topic: t, partition: partition, next: storage.Offset(offset),
+		held: holding{budget: s.answers},
+	}
+	r.log, err = s.partition(t, partition)
+	if errors.Is(err, fault.NotLeaderOrFollower) && s.readCopy(r, rack) {
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &reader{
-		topic: t, partition: partition, log: log, next: storage.Offset(offset),
-		held: holding{budget: s.answers},
-	}, nil
+	return r, nil
 }
 
 // form sets in which form, and how much at once, records are read.
@@ -84,7 +95,8 @@ func (r *reader) form(
 func (l *logService) Fetch(
 	ctx context.Context, request *sluicev1.FetchRequest,
 ) (*sluicev1.FetchResponse, error) {
-	r, err := l.s.newReader(request.GetTopic(), request.GetPartition(), request.GetOffset())
+	r, err := l.s.newReader(request.GetTopic(), request.GetPartition(), request.GetOffset(),
+		request.GetRack())
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +175,7 @@ func (r *reader) read(ctx context.Context, bytesMax int) (page, error) {
 		from := r.next
 		chunk, err := r.log.Read(ctx, from, bytesMax)
 		if err != nil {
-			return page{}, err
+			return page{}, r.behind(err)
 		}
 		got := page{start: chunk.LogStart, end: chunk.End}
 		if r.batches {
@@ -173,6 +185,9 @@ func (r *reader) read(ctx context.Context, bytesMax int) (page, error) {
 		}
 		if err != nil {
 			return page{}, err
+		}
+		if got.empty() && r.fenced {
+			return page{}, notHere(r.topic.Name, r.partition)
 		}
 		if !got.empty() || r.next == from {
 			return got, nil

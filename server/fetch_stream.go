@@ -65,7 +65,7 @@ func (s *Server) newFollower(
 				"is there twice")
 		}
 		seen[at] = true
-		r, err := s.newReader(p.GetTopic(), p.GetPartition(), p.GetOffset())
+		r, err := s.newReader(p.GetTopic(), p.GetPartition(), p.GetOffset(), request.GetRack())
 		if err != nil {
 			return nil, err
 		}

@@ -187,7 +187,7 @@ func (s *Server) fetchFromAll(
 	routes := map[int32]route{}
 	parts := map[int32][]*sluicev1.FetchPartition{}
 	for _, p := range request.GetPartitions() {
-		to := leaderOf(own, p.GetTopic(), p.GetPartition(), at)
+		to := nearest(own, p.GetTopic(), p.GetPartition(), request.GetRack(), at)
 		if _, err := to.orLeaderless(p.GetTopic(), p.GetPartition()); err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (s *Server) fetchFromAll(
 	for node, part := range parts {
 		piece := &sluicev1.FetchStreamRequest{
 			Partitions: part, MaxBytes: request.GetMaxBytes(), Format: request.GetFormat(),
-			IsolationLevel: request.GetIsolationLevel(),
+			IsolationLevel: request.GetIsolationLevel(), Rack: request.GetRack(),
 		}
 		group.Go(func() error {
 			if node == own.node {

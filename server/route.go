@@ -87,6 +87,9 @@ func (s *Server) routeOf(method string, request any, at *cluster.Snapshot) route
 	own := route{node: s.cluster.NodeID()}
 	switch kinds[method] {
 	case byLeader:
+		if r, ok := request.(*sluicev1.FetchRequest); ok {
+			return nearest(own, r.GetTopic(), r.GetPartition(), r.GetRack(), at)
+		}
 		if r, ok := request.(partitionRequest); ok {
 			return leaderOf(own, r.GetTopic(), r.GetPartition(), at)
 		}

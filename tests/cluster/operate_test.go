@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -32,6 +33,24 @@ func until(t *testing.T, n *node.Node, what string, holds func(*cluster.Snapshot
 			t.Fatalf("it never came to be that %s", what)
 		}
 	}
+}
+
+// fetches returns how many Fetch calls a node has answered.
+func fetches(t *testing.T, n *node.Node) uint64 {
+	t.Helper()
+	families, err := n.Server.Metrics().Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() != "sluice_request_duration_seconds" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == sluicev1.LogService_Fetch_FullMethodName {
+				return m.GetHistogram().GetSampleCount()
+			}
+		}
+	}
+	return 0
 }
 
 func TestOperatorsMovePartitionsAndStopNodes(t *testing.T) {
@@ -65,6 +84,26 @@ func TestOperatorsMovePartitionsAndStopNodes(t *testing.T) {
 			}
 		}
 		assert.Equal(t, 1, leaders)
+	})
+	t.Run("a reader reads the copy in its rack", func(t *testing.T) {
+		topic, _ := nodes[0].Cluster.Topic("t")
+		p := topic.Partitions[0]
+		follower := p.Replicas[1]
+		rack := "rack-" + strconv.Itoa(int(follower))
+		at := func() uint64 { return fetches(t, nodes[follower]) }
+		for i := range nodes {
+			before := at()
+			got, err := callerOf(nodes[i]).Fetch(ctx, &sluicev1.FetchRequest{
+				Topic: "t", Rack: rack, MaxWait: durationpb.New(patience),
+			})
+			require.NoError(t, err)
+			assert.NotEmpty(t, got.GetRecords())
+			assert.Equal(t, before+1, at(), "the follower answers a call by way of node %d", i)
+		}
+		_, err := callerOf(nodes[0]).Fetch(ctx, &sluicev1.FetchRequest{
+			Topic: "t", Rack: rack, Offset: 1 << 20,
+		})
+		require.Error(t, err)
 	})
 	t.Run("everything moves away from a node", func(t *testing.T) {
 		plan, err := client.MoveAway(ctx, 2, true)

@@ -449,8 +449,12 @@ type FetchRequest struct {
 	// Which records of transactions. Default
 	// ISOLATION_LEVEL_READ_UNCOMMITTED.
 	IsolationLevel IsolationLevel `protobuf:"varint,8,opt,name=isolation_level,json=isolationLevel,proto3,enum=sluice.v1.IsolationLevel" json:"isolation_level,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The caller's failure domain (client.rack, KIP-392): records are read from an
+	// in-sync replica of that rack where there is one, whose high watermark may be
+	// a little behind the leader's. Default: from the leader.
+	Rack          string `protobuf:"bytes,9,opt,name=rack,proto3" json:"rack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchRequest) Reset() {
@@ -537,6 +541,13 @@ func (x *FetchRequest) GetIsolationLevel() IsolationLevel {
 		return x.IsolationLevel
 	}
 	return IsolationLevel_ISOLATION_LEVEL_UNSPECIFIED
+}
+
+func (x *FetchRequest) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
 }
 
 // Records of one partition.
@@ -634,8 +645,10 @@ type FetchStreamRequest struct {
 	// Which records of transactions. Default
 	// ISOLATION_LEVEL_READ_UNCOMMITTED.
 	IsolationLevel IsolationLevel `protobuf:"varint,4,opt,name=isolation_level,json=isolationLevel,proto3,enum=sluice.v1.IsolationLevel" json:"isolation_level,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The caller's failure domain, as in FetchRequest.
+	Rack          string `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchStreamRequest) Reset() {
@@ -694,6 +707,13 @@ func (x *FetchStreamRequest) GetIsolationLevel() IsolationLevel {
 		return x.IsolationLevel
 	}
 	return IsolationLevel_ISOLATION_LEVEL_UNSPECIFIED
+}
+
+func (x *FetchStreamRequest) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
 }
 
 // A partition to read, and from where.
@@ -1026,7 +1046,7 @@ const file_sluice_v1_log_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2\x19.sluice.v1.ProduceRequestB\x03\xe0A\x02R\arequest\"y\n" +
 	"\x15ProduceStreamResponse\x126\n" +
 	"\bresponse\x18\x01 \x01(\v2\x1a.sluice.v1.ProduceResponseR\bresponse\x12(\n" +
-	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"\xcd\x02\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"\xe1\x02\n" +
 	"\fFetchRequest\x12\x19\n" +
 	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12!\n" +
 	"\tpartition\x18\x02 \x01(\x05B\x03\xe0A\x02R\tpartition\x12\x16\n" +
@@ -1036,21 +1056,23 @@ const file_sluice_v1_log_proto_rawDesc = "" +
 	"\tmax_bytes\x18\x05 \x01(\x05R\bmaxBytes\x124\n" +
 	"\bmax_wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12/\n" +
 	"\x06format\x18\a \x01(\x0e2\x17.sluice.v1.RecordFormatR\x06format\x12B\n" +
-	"\x0fisolation_level\x18\b \x01(\x0e2\x19.sluice.v1.IsolationLevelR\x0eisolationLevel\"\xd5\x01\n" +
+	"\x0fisolation_level\x18\b \x01(\x0e2\x19.sluice.v1.IsolationLevelR\x0eisolationLevel\x12\x12\n" +
+	"\x04rack\x18\t \x01(\tR\x04rack\"\xd5\x01\n" +
 	"\rFetchResponse\x12+\n" +
 	"\arecords\x18\x01 \x03(\v2\x11.sluice.v1.RecordR\arecords\x12%\n" +
 	"\x0erecord_batches\x18\x02 \x01(\fR\rrecordBatches\x12%\n" +
 	"\x0ehigh_watermark\x18\x03 \x01(\x03R\rhighWatermark\x12(\n" +
 	"\x10log_start_offset\x18\x04 \x01(\x03R\x0elogStartOffset\x12\x1f\n" +
 	"\vnext_offset\x18\x05 \x01(\x03R\n" +
-	"nextOffset\"\xe6\x01\n" +
+	"nextOffset\"\xfa\x01\n" +
 	"\x12FetchStreamRequest\x12>\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\v2\x19.sluice.v1.FetchPartitionB\x03\xe0A\x02R\n" +
 	"partitions\x12\x1b\n" +
 	"\tmax_bytes\x18\x02 \x01(\x05R\bmaxBytes\x12/\n" +
 	"\x06format\x18\x03 \x01(\x0e2\x17.sluice.v1.RecordFormatR\x06format\x12B\n" +
-	"\x0fisolation_level\x18\x04 \x01(\x0e2\x19.sluice.v1.IsolationLevelR\x0eisolationLevel\"f\n" +
+	"\x0fisolation_level\x18\x04 \x01(\x0e2\x19.sluice.v1.IsolationLevelR\x0eisolationLevel\x12\x12\n" +
+	"\x04rack\x18\x05 \x01(\tR\x04rack\"f\n" +
 	"\x0eFetchPartition\x12\x19\n" +
 	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12!\n" +
 	"\tpartition\x18\x02 \x01(\x05B\x03\xe0A\x02R\tpartition\x12\x16\n" +
