@@ -25,6 +25,10 @@ func (n *node) benchFanOut(ctx context.Context, rounds, listeners int) error {
 	if err := n.createTopic(ctx, topic); err != nil {
 		return err
 	}
+	idle, err := n.usage()
+	if err != nil {
+		return err
+	}
 	conns := make([]*connection, listeners)
 	for i := range conns {
 		c, err := dial(n.http)
@@ -42,6 +46,12 @@ func (n *node) benchFanOut(ctx context.Context, rounds, listeners int) error {
 		}
 		conns[i] = c
 	}
+	held, err := n.usage()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stdout, "\n%d listeners that are idle: %.1f kB of resident memory each\n",
+		listeners, (held.resident-idle.resident)/float64(listeners)/1e3)
 	fmt.Fprint(os.Stdout, "\n| live, one topic | listeners | p50 | p99, median (lowest to "+
 		"highest) | CPU a record and listener |\n|---|---|---|---|---|\n")
 	var p50s, p99s []time.Duration

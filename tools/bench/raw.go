@@ -126,6 +126,7 @@ func (c *connection) chunks() error {
 // usage is what a node has used up since its start.
 type usage struct {
 	cpuSeconds, allocations, bytes float64
+	resident                       float64 // bytes now
 }
 
 // usage reads it from the node's metrics.
@@ -138,7 +139,7 @@ func (n *node) usage() (usage, error) {
 	var u usage
 	into := map[string]*float64{
 		"process_cpu_seconds_total": &u.cpuSeconds, "go_memstats_mallocs_total": &u.allocations,
-		"go_memstats_alloc_bytes_total": &u.bytes,
+		"go_memstats_alloc_bytes_total": &u.bytes, "process_resident_memory_bytes": &u.resident,
 	}
 	lines := bufio.NewScanner(answer.Body)
 	for lines.Scan() {
