@@ -149,5 +149,5 @@ func TestAMethodThatIsNotThereIsToldWithItsReason(t *testing.T) {
 	families, err := f.Server.Metrics().Gather()
 	require.NoError(t, err)
 	assert.Contains(t, fmt.Sprint(families), "(unknown)")
-	assert.NotContains(t, fmt.Sprint(families), "nobody")
+	assert.NotContains(t, fmt.Sprint(families), "nobody.Service")
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/sluicelog/sluice/internal/fault"
@@ -74,7 +75,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 
 // join takes the steps of Start that need etcd.
 func (c *Cluster) join(ctx context.Context) error {
-	if err := c.found(ctx); err != nil {
+	if err := c.afterElection(ctx, c.found); err != nil {
 		return err
 	}
 	c.store = &store{
@@ -85,7 +86,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		store: c.store, log: c.cfg.Logger,
 		local: local{nodeID: c.cfg.NodeID, static: c.cfg.Static},
 	}
-	if err := c.feed.load(ctx); err != nil {
+	if err := c.afterElection(ctx, c.feed.load); err != nil {
 		return fmt.Errorf("reading the cluster's metadata: %w", err)
 	}
 	c.spawn("etcd", c.backend.watch)
@@ -118,6 +119,25 @@ func (c *Cluster) join(ctx context.Context) error {
 	}
 	c.spawn("probe", watch.run)
 	return c.awaitAdmission(ctx)
+}
+
+// afterElection does a step of the start that changes nothing when it is done
+// twice, again while it fails because etcd is changing its leader, as it is
+// when several nodes start or one has just died.
+func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) error) error {
+	const tries = 50
+	for try := 1; ; try++ {
+		err := step(ctx)
+		electing := errors.Is(err, rpctypes.ErrLeaderChanged) ||
+			errors.Is(err, rpctypes.ErrNoLeader)
+		if !electing || try == tries {
+			return err
+		}
+		c.cfg.Logger.Info("etcd is choosing a leader; trying again", "error", err)
+		if err := pause(ctx, controllerRetry); err != nil {
+			return err
+		}
+	}
 }
 
 // found reads the cluster's id, or gives it one, and holds it against that of
