@@ -61,7 +61,8 @@ breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (defa
 
 .PHONY: tour
 tour: ## Run the README's tour and the guides as printed, in fresh clones; needs curl and Python.
-	bash tools/tour.sh README.md docs/guide/schemas.md docs/operations.md docs/guide/groups.md
+	bash tools/tour.sh README.md docs/guide/schemas.md docs/operations.md docs/guide/groups.md \
+	  docs/guide/http.md
 
 SCHEDULES ?= 5000
 .PHONY: simulate-groups
@@ -73,7 +74,7 @@ test-browser: build ## Open the docs pages in a headless browser; installs what 
 	bash tests/browser/run.sh $(BIN)
 
 .PHONY: test-clients
-test-clients: build ## Run real Schema Registry clients against a node; needs npm and Python.
+test-clients: build ## Run real Schema Registry and REST Proxy clients; needs npm and Python.
 	bash tests/clients/run.sh $(BIN)
 
 .PHONY: crash-short

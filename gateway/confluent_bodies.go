@@ -19,7 +19,8 @@ import (
 
 // The tables of the bodies about consumers.
 var (
-	consumerFields = fieldsOf("name", "id", "format", "auto.offset.reset", "auto.commit.enable",
+	consumerFields = fieldsOf("name", "id", "format", "auto.offset.reset",
+		"auto.commit.enable/enable.auto.commit", "isolation.level",
 		"fetch.min.bytes/responseMinBytes", "consumer.request.timeout.ms/requestWaitMs")
 	subscriptionFields = fieldsOf("topics", "topic_pattern")
 	partitionsFields   = fieldsOf("partitions")
@@ -133,6 +134,14 @@ func (c *consumerRequest) set(name, value string) error {
 			c.config.AutoCommit = false
 		default:
 			return refuse(42204, invalid, "one of true, false")
+		}
+	case "isolation.level":
+		switch strings.ToLower(value) {
+		case "read_committed":
+			c.config.ReadCommitted = true
+		case "read_uncommitted":
+		default:
+			return refuse(42204, invalid, "one of read_committed, read_uncommitted")
 		}
 	case "fetch.min.bytes":
 		number, err := strconv.ParseInt(value, 10, 64)

@@ -161,7 +161,8 @@ func TestAutoCommit(t *testing.T) {
 	for range 3 {
 		f.append("orders", 0, "x")
 	}
-	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","auto.commit.enable":true}`)
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","enable.auto.commit":true,
+		"isolation.level":"read_committed"}`)
 	c.ok(t, http.MethodPost, "/assignments", orders0)
 	c.read(t, "?max_bytes=1")
 	assert.JSONEq(t, `{"offsets":[]}`, c.ok(t, http.MethodGet, "/offsets", orders0),
@@ -292,6 +293,7 @@ func TestConsumerErrors(t *testing.T) {
 		{"POST", `{"format":"xml"}`, 422, 422, "Invalid format type."},
 		{"POST", `{"format":"protobuf"}`, 422, 422, "Invalid format type."},
 		{"POST", `{"auto.offset.reset":"foo"}`, 422, 42204, "Invalid consumer configuration: auto"},
+		{"POST", `{"isolation.level":"x"}`, 422, 42204, "read_committed"},
 		{"POST", `{"auto.commit.enable":"no"}`, 422, 42204, "Invalid consumer configuration: "},
 		{
 			"POST", `{"fetch.min.bytes":-2}`, 422, 40001,

@@ -165,6 +165,9 @@ func (p *poll) follow(ctx context.Context, places []consumer.Place) error {
 	request := &sluicev1.FetchStreamRequest{
 		MaxBytes: int32(min(max(p.bytesMax-p.bytes, 1), 1<<20)),
 	}
+	if p.i.config.ReadCommitted {
+		request.IsolationLevel = sluicev1.IsolationLevel_ISOLATION_LEVEL_READ_COMMITTED
+	}
 	by := make(map[consumer.Partition]*consumer.Place, len(places))
 	p.end = make(map[consumer.Partition]bool, len(places))
 	for k := range places {

@@ -43,6 +43,9 @@ type Config struct {
 	// AutoCommit is auto.commit.enable: what was returned by earlier reads is
 	// committed by the next one and by the end of the instance.
 	AutoCommit bool
+	// ReadCommitted is isolation.level: only records of no or of committed
+	// transactions are read.
+	ReadCommitted bool
 	// FetchBytesMin is fetch.min.bytes: a read waits, within its timeout, for so
 	// many bytes of keys and values. Less than 1: for the first record.
 	FetchBytesMin int

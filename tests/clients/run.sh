@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs real Schema Registry clients of three languages, and clients made of the
-# OpenAPI document, against a node of its own: run.sh SLUICE, where SLUICE is
-# the path of the binary. Installs what the lock files beside it pin, where that
+# Runs real Schema Registry and REST Proxy clients of three languages, and clients
+# made of the OpenAPI document, against a node of its own: run.sh SLUICE, where
+# SLUICE is the path of the binary. Installs what the lock files beside it pin, where that
 # is missing. Needs Go, Node's npm and Python 3 with venv.
 set -euo pipefail
 
@@ -59,7 +59,7 @@ if [[ ! -d node_modules/@grpc || package-lock.json -nt node_modules ]]; then
 fi
 node --test --test-reporter=spec kafkajs.test.mjs confluent.test.mjs || failed=1
 
-printf '\n--- Python: confluent-kafka[schemaregistry,avro]\n'
+printf '\n--- Python: confluent-kafka[schemaregistry,avro]; kafka-bridge-client, pymapr-kafkarest\n'
 cd "$here/python"
 if ! cmp -s requirements.txt .venv/installed.txt; then
   python3 -m venv .venv
