@@ -44,8 +44,15 @@ type feed struct {
 	at     group.Place
 	source source
 	paused bool
-	parked bool          // is ready, but paused
-	gone   chan struct{} // closed when it is taken away
+	parked bool            // is ready, but paused
+	ctx    context.Context //nolint:containedctx // until it is taken away
+	gone   context.CancelFunc
+}
+
+func (d *delivery) newFeed(at group.Place, from source, paused bool) *feed {
+	f := &feed{at: at, source: from, paused: paused}
+	f.ctx, f.gone = context.WithCancel(d.c.ctx)
+	return f
 }
 
 func newDelivery(c *consumption) (*delivery, error) {
@@ -207,14 +214,14 @@ func (d *delivery) serve(ctx context.Context, credit int64) error {
 		f.parked = true
 		return nil
 	}
-	changed := f.source.changed()
+	wait := f.source.mark()
 	page, err := f.source.read(ctx, int(min(credit, int64(d.form.bytesMax))))
 	defer f.source.give()
 	switch {
 	case err != nil:
 		return d.failed(ctx, f, err)
 	case page.empty():
-		d.await(ctx, f, changed)
+		d.await(f, wait)
 		return nil
 	}
 	bytes := page.size()
@@ -244,19 +251,12 @@ func (p *page) size() int64 {
 }
 
 // await puts a partition back in line once it has something new.
-func (d *delivery) await(ctx context.Context, f *feed, changed <-chan struct{}) {
+func (d *delivery) await(f *feed, wait func(context.Context)) {
 	d.waiters.Go(func() {
-		select {
-		case <-changed:
-		case <-f.gone:
-			return
-		case <-ctx.Done():
-			return
-		}
+		wait(f.ctx)
 		select {
 		case d.woken <- f:
-		case <-f.gone:
-		case <-ctx.Done():
+		case <-f.ctx.Done():
 		}
 	})
 }
@@ -267,14 +267,14 @@ func (d *delivery) await(ctx context.Context, f *feed, changed <-chan struct{}) 
 func (d *delivery) failed(ctx context.Context, f *feed, err error) error {
 	at := f.source.position()
 	switch {
-	case errors.Is(err, fault.UnknownTopicOrPartition):
+	case errors.Is(fault.From(err), fault.UnknownTopicOrPartition):
 		d.close(f)
 		return nil
-	case errors.Is(err, fault.NotLeaderOrFollower):
+	case passes(err):
 		paused := f.paused
 		d.close(f)
 		return d.reopen(ctx, f.at, at, paused)
-	case errors.Is(err, fault.OffsetOutOfRange):
+	case errors.Is(fault.From(err), fault.OffsetOutOfRange):
 		start, err := d.c.startAt(ctx, f.at, nil)
 		if err != nil {
 			return d.unopened(f.at, err)
@@ -289,8 +289,7 @@ func (d *delivery) failed(ctx context.Context, f *feed, err error) error {
 // close takes a partition away.
 func (d *delivery) close(f *feed) {
 	delete(d.feeds, f.at)
-	close(f.gone)
-	f.source.close()
+	f.gone()
 }
 
 // stop ends all waiting.
@@ -378,8 +377,8 @@ func (d *delivery) seek(ctx context.Context, s *sluicev1.ConsumeSeek) error {
 
 // replace puts a partition that waits back in line at once.
 func (d *delivery) replace(f *feed) {
-	close(f.gone)
-	again := &feed{at: f.at, source: f.source, paused: f.paused, gone: make(chan struct{})}
+	f.gone()
+	again := d.newFeed(f.at, f.source, f.paused)
 	d.feeds[f.at] = again
 	d.makeReady(again)
 }

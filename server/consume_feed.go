@@ -23,18 +23,25 @@ type source interface {
 	read(ctx context.Context, bytesMax int) (page, error)
 	// give gives back what the last page took of the node's memory.
 	give()
-	// changed returns a channel that is closed when there may be something new;
-	// ask for it before reading.
-	changed() <-chan struct{}
+	// mark returns how to wait until there may be something that was not there at
+	// its call: mark before reading, and wait if that found nothing.
+	mark() (wait func(context.Context))
 	// position returns the offset that is read next, and seek changes it.
 	position() int64
 	seek(offset int64)
-	// close ends it.
-	close()
 }
 
 // openSource opens a partition at an offset.
 func (s *Server) openSource(at group.Place, offset int64, f form) (source, error) {
+	to, err := s.leaderOf(at)
+	if err != nil {
+		return nil, err
+	}
+	if to.node != s.cluster.NodeID() {
+		r := &remoteSource{s: s, at: at, form: f}
+		r.next.Store(offset)
+		return r, nil
+	}
 	r, err := s.newReader(at.Topic, at.Partition, offset, "")
 	if err != nil {
 		return nil, err
@@ -58,11 +65,19 @@ func (l localSource) read(ctx context.Context, bytesMax int) (page, error) {
 	return got, err
 }
 
-func (l localSource) give()                    { l.r.held.give() }
-func (l localSource) changed() <-chan struct{} { return l.r.log.Changed() }
-func (l localSource) position() int64          { return int64(l.r.next) }
-func (l localSource) seek(offset int64)        { l.r.next = storage.Offset(offset) }
-func (l localSource) close()                   {}
+func (l localSource) mark() func(context.Context) {
+	changed := l.r.log.Changed()
+	return func(ctx context.Context) {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (l localSource) give()             { l.r.held.give() }
+func (l localSource) position() int64   { return int64(l.r.next) }
+func (l localSource) seek(offset int64) { l.r.next = storage.Offset(offset) }
 
 // form is in which form records are sent.
 type form struct {
@@ -228,7 +243,7 @@ func (d *delivery) open(at group.Place, offset int64, paused bool) error {
 	if err != nil {
 		return err
 	}
-	f := &feed{at: at, source: source, paused: paused, gone: make(chan struct{})}
+	f := d.newFeed(at, source, paused)
 	d.feeds[at] = f
 	d.makeReady(f)
 	return nil
@@ -237,12 +252,15 @@ func (d *delivery) open(at group.Place, offset int64, paused bool) error {
 // unopened returns an error that ends the stream. Others pass: a partition without
 // a leader has one soon, and one that is deleted is taken away by the group.
 func (d *delivery) unopened(at group.Place, err error) error {
-	if errors.Is(err, fault.NotLeaderOrFollower) ||
-		errors.Is(err, fault.UnknownTopicOrPartition) {
+	if passes(err) || errors.Is(fault.From(err), fault.UnknownTopicOrPartition) {
 		return nil
 	}
 	return fmt.Errorf("reading %s-%d: %w", at.Topic, at.Partition, err)
 }
+
+// passes reports whether an error says that a partition will be led by someone
+// soon.
+func passes(err error) bool { return unsent(err) || moved(err) }
 
 // reopen goes on with a partition whose leader has moved, where it was.
 func (d *delivery) reopen(

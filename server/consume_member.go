@@ -49,13 +49,12 @@ func (c *consumption) newMembership() (*membership, error) {
 
 // join joins the group and queues what it answered.
 func (m *membership) join(ctx context.Context) error {
-	coordinator, err := m.c.g.makingCoordinator(ctx, m.h.Group)
-	if err != nil {
-		return err
+	begun := time.Now()
+	answer, err := m.tryJoin(ctx)
+	for errors.Is(err, fault.CoordinatorNotAvailable) &&
+		time.Since(begun) < coordinatorWaitMax && pause(ctx, coordinatorRetry) {
+		answer, err = m.tryJoin(ctx)
 	}
-	h := m.h
-	h.Owned = &group.Assignment{}
-	answer, err := coordinator.Heartbeat(ctx, h, 0)
 	if err != nil {
 		return err
 	}
@@ -68,6 +67,28 @@ func (m *membership) join(ctx context.Context) error {
 		}})
 	})
 	return m.take(answer)
+}
+
+func (m *membership) tryJoin(ctx context.Context) (group.Answer, error) {
+	coordinator, err := m.c.g.makingCoordinator(ctx, m.h.Group)
+	if err != nil {
+		return group.Answer{}, err
+	}
+	h := m.h
+	h.Owned = &group.Assignment{}
+	return coordinator.Heartbeat(ctx, h, 0)
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // run sends heartbeats until ctx is done or the member is none any more.
@@ -94,12 +115,7 @@ func (m *membership) run(ctx context.Context) error {
 		if silent.IsZero() {
 			continue
 		}
-		timer := time.NewTimer(coordinatorRetry)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		pause(ctx, coordinatorRetry)
 	}
 }
 

@@ -146,6 +146,10 @@ func topicsMessage(a group.Assignment) []*sluicev1.TopicPartitions {
 // front come from its caller.
 func hostOf(ctx context.Context) string {
 	at := peerOf(ctx)
+	if first := metadata.ValueFromIncomingContext(ctx, callerHeader); forwarded(ctx) &&
+		len(first) == 1 {
+		at = first[0]
+	}
 	if host, _, err := net.SplitHostPort(at); err == nil {
 		return host
 	}

@@ -374,13 +374,17 @@ func (r *reset) store(ctx context.Context, coordinator *group.Coordinator) error
 	return nil
 }
 
-// offsetAt finds an offset of a partition, as ListOffsets does.
+// offsetAt finds an offset of a partition, as ListOffsets does, at its leader.
 func (s *Server) offsetAt(
 	ctx context.Context, topic string, partition int32, at string,
 ) (int64, error) {
-	found, err := (&logService{s: s}).ListOffsets(ctx, &sluicev1.ListOffsetsRequest{
-		Topic: topic, Partition: partition, At: at,
-	})
+	request := &sluicev1.ListOffsetsRequest{Topic: topic, Partition: partition, At: at}
+	found := &sluicev1.ListOffsetsResponse{}
+	here, err := s.askLeader(ctx, group.Place{Topic: topic, Partition: partition},
+		sluicev1.LogService_ListOffsets_FullMethodName, request, found)
+	if here {
+		found, err = (&logService{s: s}).ListOffsets(ctx, request)
+	}
 	return found.GetOffset(), err
 }
 

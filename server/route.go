@@ -94,6 +94,9 @@ func (s *Server) routeOf(method string, request any, at *cluster.Snapshot) route
 			return leaderOf(own, r.GetTopic(), r.GetPartition(), at)
 		}
 	case byCoordinator:
+		if r, ok := request.(*sluicev1.ConsumeRequest); ok {
+			return coordinatorOf(own, r.GetJoin().GetGroup(), at) // its first message
+		}
 		if r, ok := request.(groupRequest); ok {
 			return coordinatorOf(own, r.GetGroup(), at)
 		}
@@ -165,6 +168,9 @@ func (r route) absent(method string, request any) error {
 	case byController:
 		return fault.NotController.Because("the controller is being elected")
 	case byCoordinator:
+		if r, ok := request.(*sluicev1.ConsumeRequest); ok {
+			request = r.GetJoin()
+		}
 		if g, ok := request.(groupRequest); ok {
 			return fault.CoordinatorNotAvailable.With("group", g.GetGroup())
 		}
