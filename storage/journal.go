@@ -160,7 +160,8 @@ func checkJournalHead(b []byte, number uint32, dirID string) (uint64, error) {
 }
 
 // begin sets where the journal goes on: at the end of a file that is there, or
-// with a new one. What lies behind is removed, and is not to be read again.
+// with a new one. What lies behind is removed, durably: were it to come back after
+// other commits took its numbers, it could be taken for what follows them.
 func (j *journal) begin(end position) error {
 	j.least = max(j.least, end.File)
 	for _, number := range j.numbers() {
@@ -171,7 +172,9 @@ func (j *journal) begin(end position) error {
 			return err
 		}
 		delete(j.files, number)
-		j.newNames = true
+	}
+	if err := syncDir(j.dir); err != nil {
+		return err
 	}
 	f := j.files[end.File]
 	if f == nil {
@@ -194,6 +197,25 @@ func (j *journal) begin(end position) error {
 	j.opened++
 	j.tail, j.at = f, int64(end.At)
 	return nil
+}
+
+// secure syncs the files from a number on, and all names. A process that was
+// killed leaves frames that are there and were never synced; once they are
+// replayed they count as durable, and the power may go next.
+func (j *journal) secure(from uint32) error {
+	for _, number := range j.numbers() {
+		if number < from {
+			continue
+		}
+		f, err := os.OpenFile(j.path(number), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("syncing journal file %d: %w", number, err)
+		}
+	}
+	return syncDir(j.dir)
 }
 
 // reserve returns where the next frame will lie, and begins a new file if it

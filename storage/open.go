@@ -216,6 +216,11 @@ func (s *Store) openFiles(ctx context.Context, found *evidence) error {
 		j: s.journal, x: s.index, known: max(found.was.Commit, held.Commit),
 		counted: found.was.Commit,
 	}
+	if !s.cfg.inspect {
+		if err := s.journal.secure(from.File); err != nil {
+			return err
+		}
+	}
 	if err := r.run(ctx, from); err != nil {
 		return err
 	}

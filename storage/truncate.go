@@ -179,7 +179,8 @@ func (c *cut) commit(ctx context.Context) error {
 		return err
 	}
 	c.p.cuts.Add(1)
-	return nil
+	// The time index must not lead past the end any more.
+	return c.p.store.caughtUp(ctx)
 }
 
 // admitCut replaces the state of the log within the group.
