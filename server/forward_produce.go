@@ -135,11 +135,9 @@ func (s *Server) produceAtLeader(
 	}
 	err := s.routed(ctx, false, find, func(to route) (err error) {
 		if to.node == own.node { // it has come to lead meanwhile
-			var here *sluicev1.ProduceResponse
-			if here, err = s.produceHere(ctx, request); err == nil {
-				reply = here // and after a failure it still takes another node's
-			}
+			reply, err = s.produceHere(ctx, request)
 		} else {
+			reply = &sluicev1.ProduceResponse{} // an earlier try may have left none
 			err = s.send(ctx, to, sluicev1.LogService_Produce_FullMethodName, request, reply)
 		}
 		if unwritten(err) {
