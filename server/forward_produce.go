@@ -128,7 +128,7 @@ func (s *Server) produceAtLeader(
 	ctx context.Context, request *sluicev1.ProduceRequest,
 ) (*sluicev1.ProduceResponse, error) {
 	own := route{node: s.cluster.NodeID()}
-	var reply *sluicev1.ProduceResponse
+	reply := &sluicev1.ProduceResponse{}
 	find := func(at *cluster.Snapshot) (route, error) {
 		return leaderOf(own, request.GetTopic(), request.GetPartition(), at).
 			orLeaderless(request.GetTopic(), request.GetPartition())
