@@ -146,13 +146,15 @@ func TestOperatorsMovePartitionsAndStopNodes(t *testing.T) {
 			}
 			return s.Controller() != 0
 		})
-		_, err := callerOf(nodes[0]).Produce(ctx, &sluicev1.ProduceRequest{
-			Topic: "t", Records: []*sluicev1.ProduceRecord{value("by way of a stopping node")},
-		})
-		require.NoError(t, err)
+		require.Eventually(t, func() bool { // in the moment of the move it is retriable
+			_, err := callerOf(nodes[0]).Produce(ctx, &sluicev1.ProduceRequest{
+				Topic: "t", Records: []*sluicev1.ProduceRecord{value("by way of a stopping node")},
+			})
+			return err == nil
+		}, patience, 10*time.Millisecond)
 		require.Error(t, nodes[0].Server.Ready())
 		nodes[0].Stop()
-		_, err = callerOf(nodes[2]).Produce(ctx, &sluicev1.ProduceRequest{
+		_, err := callerOf(nodes[2]).Produce(ctx, &sluicev1.ProduceRequest{
 			Topic: "t", Records: []*sluicev1.ProduceRecord{value("without it")},
 		})
 		require.NoError(t, err)
