@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,16 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/tests/port"
 )
-
-// freeAddress returns a port of the loopback that is free now.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // quorumConfigs are nodes whose embedded etcds found a quorum together.
 func quorumConfigs(tb testing.TB, count int) []Config {
@@ -35,7 +26,7 @@ func quorumConfigs(tb testing.TB, count int) []Config {
 		configs[i] = testConfig(tb)
 		configs[i].NodeID = int32(i)
 		configs[i].LeaseTime = 3 * time.Second
-		peers = append(peers, Peer{NodeID: int32(i), Address: freeAddress(tb)})
+		peers = append(peers, Peer{NodeID: int32(i), Address: port.Free(tb)})
 	}
 	for i := range configs {
 		configs[i].PeerListen, configs[i].InitialCluster = peers[i].Address, peers
@@ -169,12 +160,12 @@ func TestALoneNodeGrowsToThree(t *testing.T) {
 	require.ErrorContains(t, err, "--etcd-peer-listen")
 	require.NoError(t, alone.Close())
 
-	cfg.PeerListen = freeAddress(t)
+	cfg.PeerListen = port.Free(t)
 	peers := []Peer{{NodeID: 0, Address: cfg.PeerListen}}
 	zero := start(t, cfg)
 	for id := int32(1); id < 3; id++ {
 		next := testConfig(t)
-		next.NodeID, next.PeerListen = id, freeAddress(t)
+		next.NodeID, next.PeerListen = id, port.Free(t)
 		peer := Peer{NodeID: id, Address: next.PeerListen}
 		next.InitialCluster = append(append([]Peer{}, peers...), peer)
 		_, err := Start(t.Context(), next)

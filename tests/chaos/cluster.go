@@ -187,12 +187,15 @@ func (c *cluster) start(ctx context.Context) error {
 	return c.whole(ctx)
 }
 
-// whole returns once every node knows all of them.
+// whole returns once every node, all of which run, knows all of them.
 func (c *cluster) whole(ctx context.Context) error {
 	var last error
 	for {
 		seen := 0
 		for _, p := range c.nodes {
+			if !p.alive() {
+				return fmt.Errorf("node %d has ended by itself; %s says why", p.id, p.log)
+			}
 			call, cancel := context.WithTimeout(ctx, 2*time.Second)
 			info, err := sluicev1.NewClusterServiceClient(p.conn).GetCluster(call,
 				&sluicev1.GetClusterRequest{})

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/sluicelog/sluice/tests/port"
 )
 
 // network is how the nodes reach each other: by the loopback, or, for root,
@@ -96,12 +98,9 @@ func (n *network) addresses(i int) (grpcAddress, etcdAddress string, err error) 
 	}
 	var free [2]string
 	for j := range free {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		if free[j], err = port.Find(); err != nil {
 			return "", "", err
 		}
-		defer l.Close()
-		free[j] = l.Addr().String()
 	}
 	return free[0], free[1], nil
 }

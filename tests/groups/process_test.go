@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
+	"github.com/sluicelog/sluice/tests/port"
 )
 
 // What the environment says to this binary, run again as a member.
@@ -133,15 +133,6 @@ func (s *server) run(t *testing.T) {
 	}
 }
 
-// freeAddress returns a loopback address that was free a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // TestProcessesThatAreKilled is the same with processes: members that are killed, leave and join
 // at random, and a node that is killed and started again, while a producer runs. make groups and
 // make groups-short run it.
@@ -155,7 +146,7 @@ func TestProcessesThatAreKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	node := &server{binary: binary, dir: t.TempDir(), address: freeAddress(t)}
+	node := &server{binary: binary, dir: t.TempDir(), address: port.Free(t)}
 	node.run(t)
 	defer func() {
 		assert.NoError(t, node.command.Process.Signal(syscall.SIGTERM))

@@ -3,13 +3,13 @@ package node
 import (
 	"context"
 	"errors"
-	"net"
 	"strconv"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/tests/port"
 )
 
 // StartCluster starts nodes 0 to count-1, whose embedded etcds form one quorum,
@@ -19,7 +19,7 @@ func StartCluster(tb testing.TB, count int, opts ...Option) []*Node {
 	tb.Helper()
 	peers := make([]cluster.Peer, count)
 	for i := range peers {
-		peers[i] = cluster.Peer{NodeID: int32(i), Address: freeAddress(tb)}
+		peers[i] = cluster.Peer{NodeID: int32(i), Address: port.Free(tb)}
 	}
 	nodes := make([]*Node, count)
 	var starting errgroup.Group
@@ -71,15 +71,4 @@ func (n *Node) AwaitNodes(count int) {
 			n.tb.Fatalf("node %d knows %d nodes, want %d", n.Cluster.NodeID(), reachable, count)
 		}
 	}
-}
-
-// freeAddress returns a port of the loopback that is free now.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatalf("listening: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
