@@ -459,6 +459,8 @@ func TestOneCallersInstanceIsNotAnothers(t *testing.T) {
 	assert.Equal(t, http.StatusOK, f.do(t, http.MethodGet, path, "", alice).status)
 	answer = f.do(t, http.MethodPost, path, `{"topics":["orders"]}`, v2Type, alice)
 	assert.Equal(t, http.StatusNoContent, answer.status)
+	f.mu.Lock() // the instance's heartbeats go on
+	defer f.mu.Unlock()
 	assert.Equal(t, []string{alice[15:]}, f.seen.Get("authorization"),
 		"the group is joined with the caller's credentials")
 }

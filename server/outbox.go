@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -25,9 +26,12 @@ import (
 // it go. So the bytes travel with the encoded message (answers.Marshal), and are
 // given back when gRPC frees its memory.
 type outbox struct {
-	budget  *budget.Budget
+	budget *budget.Budget
+
+	mu      sync.Mutex
 	held    int64
 	batches [][]byte // the field record_batches, in pieces that others read too
+	dropped bool     // a stream's sender may go on for a moment after its handler
 }
 
 type outboxKey struct{}
@@ -41,6 +45,13 @@ func outboxOf(ctx context.Context) *outbox {
 
 // put moves what a reader holds into the outbox.
 func (o *outbox) put(h *holding, batches [][]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.dropped {
+		o.budget.Give(h.held)
+		h.held = 0
+		return
+	}
 	o.held += h.held
 	h.held = 0
 	o.batches = batches
@@ -48,6 +59,8 @@ func (o *outbox) put(h *holding, batches [][]byte) {
 
 // wrap returns the message with what the outbox holds, which is empty then.
 func (o *outbox) wrap(message any) any {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.held == 0 && len(o.batches) == 0 {
 		return message
 	}
@@ -61,10 +74,12 @@ func (o *outbox) wrap(message any) any {
 	return h
 }
 
-// drop gives back what is left.
+// drop gives back what is left, and what comes later.
 func (o *outbox) drop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.budget.Give(o.held)
-	o.held, o.batches = 0, nil
+	o.held, o.batches, o.dropped = 0, nil, true
 }
 
 // heldMessage is an answer on its way to the codec.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -339,7 +340,10 @@ func (p *production) response(acknowledged bool) *sluicev1.ProduceResponse {
 		if part.records != nil {
 			count = len(part.records)
 		}
-		failure := fault.Status(part.err).Proto()
+		var failure *statuspb.Status
+		if acknowledged { // else the part may be written to still
+			failure = fault.Status(part.err).Proto()
+		}
 		for at := range count {
 			record := at
 			if part.records != nil {
@@ -351,7 +355,11 @@ func (p *production) response(acknowledged bool) *sluicev1.ProduceResponse {
 				result.Error = failure
 				continue
 			}
-			if ms := p.timestamp(part, record, at); ms >= 0 {
+			ms := p.givenTime(part, record)
+			if acknowledged {
+				ms = p.timestamp(part, record, at)
+			}
+			if ms >= 0 {
 				setMillis(&times[record], ms)
 				result.Timestamp = &times[record]
 			}
@@ -375,7 +383,14 @@ func (p *production) timestamp(part *part, record, at int) int64 {
 		return -1
 	case !part.appended.AppendTime.IsZero():
 		return part.appended.AppendTime.UnixMilli()
-	case p.request.RecordBatch != nil:
+	}
+	return p.givenTime(part, record)
+}
+
+// givenTime returns the time that a record came with, or that of its arrival, in ms,
+// or -1.
+func (p *production) givenTime(part *part, record int) int64 {
+	if p.request.RecordBatch != nil {
 		return part.timestamp
 	}
 	if given := p.request.GetRecords()[record].GetTimestamp(); given != nil {

@@ -82,13 +82,13 @@ func (g *fakeGroup) ConsumerHeartbeat(
 			return nil, fault.Status(err).Err()
 		}
 	}
-	changed, hangs := g.changed, g.hangs
+	changed, hangs, refused := g.changed, g.hangs, g.refuse != nil
 	g.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	if wait := r.GetMaxWait().AsDuration(); wait > 0 {
+	if wait := r.GetMaxWait().AsDuration(); wait > 0 && !refused {
 		select {
 		case <-changed:
 		case <-time.After(wait):
