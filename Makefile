@@ -62,7 +62,7 @@ breaking: $(BUF) ## Fail if the protos break clients of the commit AGAINST (defa
 .PHONY: tour
 tour: ## Run the README's tour and the guides as printed, in fresh clones; needs curl and Python.
 	bash tools/tour.sh README.md docs/guide/schemas.md docs/operations.md docs/guide/groups.md \
-	  docs/guide/http.md
+	  docs/guide/http.md docs/guide/storage.md
 
 SCHEDULES ?= 5000
 .PHONY: simulate-groups

@@ -81,7 +81,9 @@ func Check(ctx context.Context, dir string) (*CheckReport, error) {
 			return nil
 		}
 		r.Verdict, r.Commit = s.Verdict(), uint64(s.durable.Load())
-		r.Reasons = append(r.Reasons, s.reasons...)
+		for _, reason := range s.reasons { // of the copy
+			r.Reasons = append(r.Reasons, strings.ReplaceAll(reason, s.cfg.Dir, dir))
+		}
 		return r.checkPartitions(ctx, s)
 	})
 	return r, err
