@@ -151,7 +151,7 @@ func (c *Cluster) found(ctx context.Context) error {
 	for {
 		answer, _, err := get[clusterRecord](ctx, s, key)
 		if err != nil {
-			return fmt.Errorf("reading the cluster's id: %w", err)
+			return fmt.Errorf("reading the cluster's id: %w", c.cfg.denied(err))
 		}
 		if answer.mod != 0 {
 			c.id = answer.record.ID
@@ -175,7 +175,7 @@ func (c *Cluster) found(ctx context.Context) error {
 func (c *Cluster) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	answer, err := c.backend.client.Get(ctx, c.cfg.Prefix, clientv3.WithCountOnly())
+	answer, err := c.backend.client.Get(ctx, c.cfg.Prefix+"/", clientv3.WithCountOnly())
 	if err != nil {
 		return fmt.Errorf("reading etcd's id: %w", translate(ctx, err))
 	}

@@ -284,7 +284,7 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 	where := "--etcd-endpoints " + strings.Join(cfg.Endpoints, ",")
 	etcd := clientv3.Config{
 		Endpoints: cfg.Endpoints, Username: cfg.Username, Password: cfg.Password,
-		DialTimeout: dialTimeout, DialKeepAliveTime: keepaliveTime,
+		DialTimeout: min(dialTimeout, cfg.StartTimeout), DialKeepAliveTime: keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout, Logger: etcdLogger(cfg.Logger, func(error) {}),
 	}
 	if cfg.CA != "" || cfg.Cert != "" {
@@ -298,7 +298,7 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 	}
 	client, err := clientv3.New(etcd)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", where, err)
+		return nil, fmt.Errorf("%s: %w", where, cfg.unreached(err))
 	}
 	var failures []error
 	for _, endpoint := range cfg.Endpoints {
@@ -308,7 +308,7 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 		if err == nil {
 			return &backend{client: client, cfg: cfg}, nil
 		}
-		failures = append(failures, fmt.Errorf("%s: %w", endpoint, err))
+		failures = append(failures, fmt.Errorf("%s: %w", endpoint, cfg.unreached(err)))
 	}
 	_ = client.Close()
 	return nil, fmt.Errorf("%s: no member answers: %w", where, errors.Join(failures...))
