@@ -113,6 +113,10 @@ chaos: ## Break a cluster of processes under load for CHAOS_MINUTES (default 10)
 cluster: build ## Run three nodes of one cluster on this machine, in ./sluice-cluster, until Ctrl-C.
 	bash tools/cluster.sh $(BIN) sluice-cluster
 
+.PHONY: soak-retention
+soak-retention: build ## Show that disk space comes back under a steady load, in a minute.
+	bash tests/soak/retention.sh $(BIN)
+
 ROUNDS ?= 5
 .PHONY: bench
 bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.md.
