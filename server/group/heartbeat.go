@@ -104,8 +104,8 @@ func (h *Heartbeat) check(r rules) error {
 	case h.SessionTimeout != 0 &&
 		(h.SessionTimeout < r.sessionMin || h.SessionTimeout > r.sessionMax):
 		return bad("session_timeout", "is %s, allowed is %s "+
-			"(group.consumer.min.session.timeout.ms) to %s "+
-			"(group.consumer.max.session.timeout.ms)", h.SessionTimeout, r.sessionMin,
+			"(group.min.session.timeout.ms) to %s "+
+			"(group.max.session.timeout.ms)", h.SessionTimeout, r.sessionMin,
 			r.sessionMax)
 	case h.Assignor != "" && !slices.Contains(r.assignors, h.Assignor):
 		return fault.UnsupportedAssignor.With("assignor", h.Assignor).Because(

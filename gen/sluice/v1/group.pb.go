@@ -1202,8 +1202,8 @@ type ConsumerHeartbeatRequest struct {
 	// to 1 h. Default 5 min; later, what was said before.
 	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,6,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
 	// After how much silence the member is taken for dead, from
-	// group.consumer.min.session.timeout.ms to
-	// group.consumer.max.session.timeout.ms. Default
+	// group.min.session.timeout.ms to
+	// group.max.session.timeout.ms. Default
 	// group.consumer.session.timeout.ms; later, what was said before.
 	SessionTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
 	// What the member wants to read. Required to join. Unset later: as before.
