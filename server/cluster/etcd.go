@@ -184,8 +184,7 @@ func (b *backend) start(ctx context.Context, dir string) error {
 		err = b.enter(ctx) // one that stopped before it was promoted
 	}
 	if err != nil {
-		b.server.Server.HardStop()
-		b.server.Close()
+		b.halt()
 		return fmt.Errorf("the etcd in %s does not become ready: %w", dir, err)
 	}
 	b.client = v3client.New(b.server.Server)
@@ -329,23 +328,27 @@ func (b *backend) close() error {
 	}
 	// The client of an embedded etcd only says that its context is done.
 	b.handOver()
+	if !b.cfg.clustered() && len(b.fatal) == 0 {
+		b.server.Close()
+		return nil
+	}
+	b.halt() // a graceful stop waits for peers that stop, too
+	return nil
+}
+
+// halt stops the node's own etcd hard, and waits for it no longer than
+// closeTimeout.
+func (b *backend) halt() {
 	closed := make(chan struct{})
 	go func() {
-		if b.cfg.clustered() {
-			b.server.Server.HardStop() // a graceful stop waits for peers that stop, too
-		}
+		b.server.Server.HardStop()
 		b.server.Close()
 		close(closed)
 	}()
-	if !b.cfg.clustered() && len(b.fatal) == 0 {
-		<-closed
-		return nil
-	}
 	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {
 	case <-closed:
 	case <-timer.C:
 	}
-	return nil
 }
