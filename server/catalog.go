@@ -311,13 +311,17 @@ func (s *Server) partition(t *topic, partition int32) (*replica.Partition, error
 }
 
 // located gives an error of the store, which knows topics by id only, the name
-// of the topic.
-func located(err error, t *topic, partition int32) error {
+// of the topic. A partition that is gone from the store while its topic is there
+// has moved to other nodes, and what became of a request meanwhile is not known.
+func (s *Server) located(err error, t *topic, partition int32) error {
 	e, ok := fault.Of(err)
 	switch {
 	case !ok:
 		return err
 	case e.Fault == fault.UnknownTopicOrPartition:
+		if _, there := s.cluster.TopicByID(t.ID); there {
+			return fault.NotLeaderOrFollower.With("topic", t.Name, "partition", partition)
+		}
 		return fault.UnknownTopicOrPartition.With("topic", t.Name)
 	case e.Fault == fault.CorruptLog, e.Fault == fault.OffsetOutOfRange:
 		pairs := []any{"topic", t.Name, "partition", partition}

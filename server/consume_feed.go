@@ -50,17 +50,20 @@ func (s *Server) openSource(at group.Place, offset int64, f form) (source, error
 		return nil, err
 	}
 	r.recordsMax = s.static.FetchRecordCountMax
-	return localSource{r}, nil
+	return localSource{s, r}, nil
 }
 
 // localSource is a partition that this node leads.
-type localSource struct{ r *reader }
+type localSource struct {
+	s *Server
+	r *reader
+}
 
 func (l localSource) read(ctx context.Context, bytesMax int) (page, error) {
 	l.r.bytesMax = bytesMax
 	got, err := l.r.readHeld(ctx)
 	if err != nil {
-		err = located(err, l.r.topic, l.r.partition)
+		err = l.s.located(err, l.r.topic, l.r.partition)
 	}
 	return got, err
 }

@@ -120,7 +120,7 @@ func (l *logService) Fetch(
 	page, err := l.s.poll(ctx, r, wait)
 	r.held.handOver(ctx, page.pieces)
 	if err != nil {
-		return nil, located(err, r.topic, r.partition)
+		return nil, l.s.located(err, r.topic, r.partition)
 	}
 	return &sluicev1.FetchResponse{
 		Records: page.records, RecordBatches: page.batches, HighWatermark: int64(page.end),

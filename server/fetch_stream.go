@@ -53,10 +53,6 @@ func (s *Server) newFollower(
 			fmt.Sprintf("has %d partitions, allowed is 1 to %d", n, streamPartitionCountMax))
 	}
 	f := &follower{s: s, stream: stream, atEnd: make([]bool, n), ready: make(chan int, n)}
-	type place struct {
-		topic     string
-		partition int32
-	}
 	seen := make(map[place]bool, n)
 	for i, p := range request.GetPartitions() {
 		at := place{p.GetTopic(), p.GetPartition()}
@@ -87,7 +83,7 @@ func (f *follower) run(ctx context.Context) error {
 		select {
 		case i := <-f.ready:
 			if err := f.serve(ctx, i); err != nil {
-				return located(err, f.readers[i].topic, f.readers[i].partition)
+				return f.s.located(err, f.readers[i].topic, f.readers[i].partition)
 			}
 		case <-f.s.draining:
 			return fault.BrokerNotAvailable.Because("the node is stopping")

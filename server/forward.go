@@ -18,6 +18,7 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/group"
 )
 
 // What a call that one node hands on to another carries beside what its caller
@@ -99,14 +100,10 @@ func (s *Server) forwardUnary(
 	if forwarded(ctx) {
 		return s.answerForwarded(ctx, request, info, next)
 	}
-	if s.alone() {
-		return next(ctx, request)
+	if at, ok := namedBy(request); ok && kinds[info.FullMethod] != byController {
+		s.learn(ctx, at)
 	}
-	if named, ok := request.(interface{ GetTopic() string }); ok &&
-		kinds[info.FullMethod] != byController {
-		s.learn(ctx, named.GetTopic())
-	}
-	if kinds[info.FullMethod] == byAnyone {
+	if s.alone() || kinds[info.FullMethod] == byAnyone {
 		return next(ctx, request)
 	}
 	if foundsGroup[info.FullMethod] {
@@ -137,19 +134,65 @@ func (s *Server) forwardUnary(
 	return reply, nil
 }
 
-// learn makes sure of a topic that this node does not know: another may have
-// created it a moment ago, and said so to the caller.
-func (s *Server) learn(ctx context.Context, name string) {
-	if _, known := s.cluster.Topic(name); known || cluster.CheckTopicName(name) != nil {
-		return
+// learn makes sure of what a request names and this node does not know or not
+// serve yet: another node may have created it a moment ago, and said so to the
+// caller.
+func (s *Server) learn(ctx context.Context, names ...place) {
+	served := s.catalog.Load()
+	at := s.cluster.Snapshot()
+	asked := s.alone() // nobody else changes anything
+	var revision int64
+	for _, name := range names {
+		if served.has(name) || cluster.CheckTopicName(name.topic) != nil {
+			continue
+		}
+		if !asked && !knows(at, name) {
+			asked = true
+			if newer, err := s.cluster.Sync(ctx); err == nil {
+				at = newer
+			}
+		}
+		if t, ok := at.Topic(name.topic); ok && knows(at, name) {
+			revision = max(revision, t.Revision)
+		}
 	}
-	at, err := s.cluster.Sync(ctx)
-	if err != nil {
-		return // then it is as this node knows it
+	_ = s.reached(ctx, revision) // the handler says what is wrong
+}
+
+// learnOffsets makes sure of the topics of offsets that a request brings.
+func (s *Server) learnOffsets(ctx context.Context, offsets []group.Offset) {
+	names := make([]place, 0, len(offsets))
+	for _, o := range offsets {
+		names = append(names, place{o.Topic, o.Partition})
 	}
-	if t, ok := at.Topic(name); ok {
-		_ = s.reached(ctx, t.Revision) // the handler says what is wrong
+	s.learn(ctx, names...)
+}
+
+// place is a partition that a request names; 0 where it names a topic only.
+type place struct {
+	topic     string
+	partition int32
+}
+
+// namedBy returns what a request of one topic names.
+func namedBy(request any) (place, bool) {
+	switch r := request.(type) {
+	case partitionRequest:
+		return place{r.GetTopic(), r.GetPartition()}, true
+	case interface{ GetTopic() string }:
+		return place{topic: r.GetTopic()}, true
 	}
+	return place{}, false
+}
+
+func (c *catalog) has(at place) bool {
+	t, ok := c.topics[at.topic]
+	return ok && int(at.partition) < len(t.Partitions)
+}
+
+func knows(known *cluster.Snapshot, at place) bool {
+	t, ok := known.Topic(at.topic)
+	return ok && int(at.partition) < len(t.Partitions)
 }
 
 // finder finds the node that answers a request in a snapshot.

@@ -179,9 +179,11 @@ func (s *Server) fetchFromAll(
 	server any, stream grpc.ServerStream, next grpc.StreamHandler,
 	request *sluicev1.FetchStreamRequest,
 ) error {
+	names := make([]place, 0, len(request.GetPartitions()))
 	for _, p := range request.GetPartitions() {
-		s.learn(stream.Context(), p.GetTopic())
+		names = append(names, place{p.GetTopic(), p.GetPartition()})
 	}
+	s.learn(stream.Context(), names...)
 	own := route{node: s.cluster.NodeID()}
 	at := s.cluster.Snapshot()
 	routes := map[int32]route{}
@@ -218,10 +220,6 @@ func (s *Server) fetchFromAll(
 
 // twice reports whether a partition is there twice, which the handler refuses.
 func twice(request *sluicev1.FetchStreamRequest) bool {
-	type place struct {
-		topic     string
-		partition int32
-	}
 	seen := map[place]bool{}
 	return slices.ContainsFunc(request.GetPartitions(), func(p *sluicev1.FetchPartition) bool {
 		at := place{p.GetTopic(), p.GetPartition()}

@@ -41,6 +41,7 @@ func (g *groupService) CommitOffsets(
 	if err != nil {
 		return nil, err
 	}
+	g.s.learnOffsets(ctx, wanted)
 	results, err := coordinator.Commit(ctx, request.GetGroup(), by, wanted, g.s.canCommit)
 	if err != nil {
 		return nil, err
@@ -206,6 +207,7 @@ func (g *groupService) ResetOffsets(
 	for _, o := range offsets {
 		r.stored[o.Place] = o.Offset
 	}
+	r.learnTopics(ctx)
 	if err := r.choose(); err != nil {
 		return nil, err
 	}
@@ -245,6 +247,15 @@ func checkReset(request *sluicev1.ResetOffsetsRequest) error {
 		return bad("to", "is missing: give at, offset, shift_count or age")
 	}
 	return nil
+}
+
+// learnTopics makes sure of the topics that the request names.
+func (r *reset) learnTopics(ctx context.Context) {
+	names := make([]place, 0, len(r.request.GetTopics()))
+	for _, t := range r.request.GetTopics() {
+		names = append(names, place{t.GetTopic(), slices.Max(append(t.GetPartitions(), 0))})
+	}
+	r.s.learn(ctx, names...)
 }
 
 // choose lists the partitions to move, by topic and partition.

@@ -43,7 +43,7 @@ func (l *logService) ListOffsets(
 		at, timestamp, found, err = log.OffsetForTime(ctx, ms)
 	}
 	if err != nil {
-		return nil, located(err, t, request.GetPartition())
+		return nil, l.s.located(err, t, request.GetPartition())
 	}
 	response := &sluicev1.ListOffsetsResponse{Offset: int64(at)}
 	if found {

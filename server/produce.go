@@ -311,7 +311,7 @@ func (p *production) answer(ctx context.Context) (*sluicev1.ProduceResponse, err
 			p.settle(ctx, part)
 		}
 		if part.err != nil {
-			part.err = located(p.keyReused(part.err), p.topic, part.partition)
+			part.err = p.s.located(p.keyReused(part.err), p.topic, part.partition)
 			failed = part.err
 			continue
 		}

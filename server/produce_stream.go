@@ -115,8 +115,8 @@ func (p *producer) submit(
 	if request == nil {
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
-	if p.others != nil && !p.s.alone() {
-		p.s.learn(ctx, request.GetTopic())
+	if p.others != nil {
+		p.s.learn(ctx, place{request.GetTopic(), request.GetPartition()})
 	}
 	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {

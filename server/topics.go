@@ -150,7 +150,7 @@ func (t *topicService) trimHere(
 		}
 		start, err := log.Log().Trim(ctx, before)
 		if err != nil {
-			return nil, located(err, topic, o.GetPartition())
+			return nil, t.s.located(err, topic, o.GetPartition())
 		}
 		response.Results = append(response.Results, &sluicev1.TrimResult{
 			Partition: o.GetPartition(), LogStartOffset: int64(start),

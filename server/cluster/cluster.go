@@ -34,6 +34,7 @@ type Cluster struct {
 	feed    *feed
 	member  *member
 	ctl     *controller
+	behind  *catchUp
 	tasks   *run.Group
 	close   func() error // once
 
@@ -67,6 +68,15 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	c := &Cluster{cfg: cfg, home: h, backend: b, failed: make(chan struct{})}
 	c.close = sync.OnceValue(c.stop)
 	c.tasks = run.New(context.WithoutCancel(ctx), "cluster")
+	c.behind = &catchUp{
+		round: c.sync,
+		start: func(task func(context.Context)) bool {
+			return c.tasks.Go("catching up", func(ctx context.Context) error {
+				task(ctx)
+				return nil
+			})
+		},
+	}
 	if err := c.join(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -299,14 +309,23 @@ func (c *Cluster) Snapshot() *Snapshot { return c.feed.snapshot() }
 
 // Sync waits until the node knows every topic, partition and setting that was
 // written before the call, by whichever node, and returns the metadata then.
+// Callers share the reads that this takes.
 //
 // Errors: RequestTimedOut, BrokerNotAvailable.
-func (c *Cluster) Sync(ctx context.Context) (*Snapshot, error) {
-	revision, err := c.store.newest(ctx)
+func (c *Cluster) Sync(ctx context.Context) (*Snapshot, error) { return c.behind.wait(ctx) }
+
+func (c *Cluster) sync(ctx context.Context) (*Snapshot, error) {
+	at, err := c.store.revision(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return c.await(ctx, revision)
+	if known := c.Snapshot(); known.Revision() >= at {
+		return known, nil
+	}
+	if at, err = c.store.newest(ctx); err != nil {
+		return nil, err
+	}
+	return c.await(ctx, at)
 }
 
 // Changed returns a channel that is closed at the next change of the metadata.

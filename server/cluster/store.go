@@ -100,9 +100,20 @@ func get[R any](ctx context.Context, s *store, key string) (entry[R], clientv3.L
 	return e, clientv3.LeaseID(kv.Lease), nil
 }
 
-// newest returns the revision of the newest key below the root, linearisably.
-// The revision of etcd itself would not do: in one that is shared it grows with
-// what concerns others, and no watch here would ever get there.
+// revision returns the revision of etcd, linearisably. In an etcd that is shared
+// it grows with what concerns others, and no watch here may ever get there.
+func (s *store) revision(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.read(ctx, s.root, clientv3.WithCountOnly())
+	if err != nil {
+		return 0, s.translate(ctx, err)
+	}
+	return answer.Header.Revision, nil
+}
+
+// newest returns the revision of the newest key below the root, linearisably. It
+// makes etcd sort all of them.
 func (s *store) newest(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -296,4 +299,56 @@ func TestADamagedReplicaIsMadeAgain(t *testing.T) {
 	}
 	require.EqualValues(t, 5, c.write(c.nodes[0], "after"))
 	c.equal(6)
+}
+
+func TestWritesAndReadsGoOnWhileAPartitionMoves(t *testing.T) {
+	c := &trio{T: t, nodes: node.StartCluster(t, 3)}
+	ctx := soon(t)
+	_, err := sluicev1.NewTopicServiceClient(c.nodes[0].Conn()).CreateTopic(ctx,
+		&sluicev1.CreateTopicRequest{Topic: "t", PartitionCount: 1, ReplicationFactor: 1})
+	require.NoError(t, err)
+	p := c.state("a leader", func(p cluster.Partition) bool { return len(p.ISR) == 1 })
+	writing, stop := context.WithCancel(ctx)
+	var callers sync.WaitGroup
+	written := int64(0)
+	again := func(err error) bool {
+		pause(ctx)
+		return err == nil || assert.True(t, fault.From(err).Retriable, "%v", err)
+	}
+	callers.Go(func() {
+		for err := error(nil); writing.Err() == nil && again(err); {
+			_, err = sluicev1.NewLogServiceClient(c.nodes[0].Conn()).Produce(ctx,
+				&sluicev1.ProduceRequest{
+					Topic: "t", Records: []*sluicev1.ProduceRecord{{Value: []byte("written")}},
+				})
+			if err == nil {
+				written++
+			}
+		}
+	})
+	callers.Go(func() {
+		offset := int64(0)
+		for err := error(nil); writing.Err() == nil && again(err); {
+			var r *sluicev1.FetchResponse
+			r, err = sluicev1.NewLogServiceClient(c.nodes[1].Conn()).Fetch(ctx,
+				&sluicev1.FetchRequest{
+					Topic: "t", Offset: offset, MaxWait: durationpb.New(50 * time.Millisecond),
+				})
+			offset += int64(len(r.GetRecords()))
+		}
+		assert.Positive(t, offset)
+	})
+	for i := range 6 {
+		target := []int32{(p.Replicas[0] + int32(i) + 1) % 3}
+		_, err := c.controller().Cluster.Reassign(ctx, "t", []cluster.Reassignment{
+			{Partition: 0, Replicas: target},
+		})
+		require.NoError(t, err)
+		c.state("the target", func(p cluster.Partition) bool {
+			return slices.Equal(p.Replicas, target) && len(p.Adding) == 0
+		})
+	}
+	stop()
+	callers.Wait()
+	assert.GreaterOrEqual(t, c.write(c.nodes[2], "after"), written)
 }
