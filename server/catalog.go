@@ -100,6 +100,7 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 		}
 	}
 	s.catalog.Store(next)
+	s.cluster.Applied(next.revision)
 	close(old.next)
 	if old.differs(next) {
 		s.groups.SetTopics(next.groupTopics())

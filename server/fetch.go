@@ -32,6 +32,9 @@ type reader struct {
 	// may be behind. Fenced says that it led before it was cut off: what it knows
 	// to be committed stays so, but where the log ends it cannot say.
 	copied, fenced bool
+	// leads reports whether the node leads the partition now, which may have
+	// changed since the reader began.
+	leads func() bool
 }
 
 // page is what one read returned.
@@ -58,6 +61,10 @@ func (s *Server) newReader(
 	r := &reader{
 		topic: t, partition: partition, next: storage.Offset(offset),
 		held: holding{budget: s.answers},
+	}
+	r.leads = func() bool {
+		_, leads := r.log.Leads()
+		return leads && !s.cluster.Fenced()
 	}
 	r.log, err = s.partition(t, partition)
 	if errors.Is(err, fault.NotLeaderOrFollower) && s.readCopy(r, rack) {

@@ -32,12 +32,16 @@ func (s *Server) readCopy(r *reader, rack string) bool {
 	return true
 }
 
-// behind tells an offset that a copy does not have yet from one that is out of
-// range.
+// behind tells an offset that this replica does not have yet from one that is out
+// of range, which only who leads can say.
 func (r *reader) behind(err error) error {
-	if r.copied && errors.Is(err, fault.OffsetOutOfRange) &&
-		r.next > r.log.HighWatermark() {
+	switch {
+	case !errors.Is(err, fault.OffsetOutOfRange) || r.next <= r.log.HighWatermark():
+		return err
+	case r.copied:
 		return fault.OffsetNotAvailable.With("topic", r.topic.Name, "partition", r.partition)
+	case !r.leads():
+		return notHere(r.topic.Name, r.partition)
 	}
 	return err
 }

@@ -282,6 +282,11 @@ func (c *Cluster) Incarnation() UUID {
 // it for alive. It must then serve nothing that a leader serves.
 func (c *Cluster) Fenced() bool { return c.member.fenced() }
 
+// Applied says that the node serves what the metadata said at a revision. Once it
+// has been called, a node that was fenced stays so until it serves what was
+// decided meanwhile.
+func (c *Cluster) Applied(revision int64) { c.member.act(revision) }
+
 // Advertise tells the others, and clients, where the node is reached, once the
 // real ports are known. An empty address stays as it is.
 func (c *Cluster) Advertise(ctx context.Context, grpc, http string) error {

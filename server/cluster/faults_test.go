@@ -84,6 +84,28 @@ func TestALostLeaseIsReplaced(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestAFencedNodeServesAgainOnceItActsByTheNews: a lease that holds again is not
+// enough, nor to know what was decided meanwhile (B3).
+func TestAFencedNodeServesAgainOnceItActsByTheNews(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.LeaseTime = 3 * time.Second
+	c := start(t, cfg)
+	c.Applied(c.Snapshot().Revision())
+	m := c.member
+	m.mu.Lock()
+	m.deadline = 0
+	m.mu.Unlock()
+	require.True(t, c.Fenced())
+	rev, err := c.store.commit(t.Context(), nil, c.store.put(keyEpoch(9), epochRecord{Version: 1}))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !m.expired() }, time.Minute, time.Millisecond)
+	assert.True(t, c.Fenced(), "the lease holds, and the node acts by what it knew before")
+	c.Applied(rev - 1)
+	assert.True(t, c.Fenced())
+	c.Applied(c.Snapshot().Revision())
+	assert.False(t, c.Fenced())
+}
+
 func TestANodeWhoseIDIsTakenOverStops(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.LeaseTime = 3 * time.Second

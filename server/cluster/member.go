@@ -30,6 +30,8 @@ type member struct {
 	mu       sync.Mutex
 	lease    clientv3.LeaseID
 	deadline time.Duration // since boot; past it the node is fenced (B2)
+	resume   int64         // the revision to act by before it is no longer fenced (B3)
+	applied  int64         // the revision that it acts by; 0 while nobody says
 	live     liveRecord    // as it stands in etcd
 	liveMod  int64
 }
@@ -187,27 +189,35 @@ func (m *member) renew(ctx context.Context) error {
 	if err == nil && m.feed.snapshot().nodes[m.id].live.mod == 0 {
 		return m.rejoin(ctx) // the lease lives without its key
 	}
-	if err == nil && m.fenced() {
-		err = m.catchUp(ctx)
+	resume := int64(0)
+	if err == nil && m.expired() {
+		resume, err = m.catchUp(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.deadline = sent + m.ttl - leaseMargin
+	m.renewed(sent, resume)
 	return nil
 }
 
-// catchUp waits until the node knows everything that was decided before now: as
-// long as it was fenced, others may have taken its place (B3).
-func (m *member) catchUp(ctx context.Context) error {
+// renewed says when a lease began that holds. A node that was fenced meanwhile
+// acts again once it acts by the metadata of a revision.
+func (m *member) renewed(sent time.Duration, resume int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deadline, m.resume = sent+m.ttl-leaseMargin, max(m.resume, resume)
+}
+
+// catchUp waits until the node knows everything that was decided before now, and
+// returns the revision: as long as it was fenced, others may have taken its place
+// (B3).
+func (m *member) catchUp(ctx context.Context) (int64, error) {
 	revision, err := m.store.newest(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = m.feed.await(ctx, revision)
-	return err
+	return revision, err
 }
 
 // rejoin gets a new lease for the same broker epoch.
@@ -232,9 +242,7 @@ func (m *member) rejoin(ctx context.Context) error {
 	if _, err := m.feed.await(ctx, revision); err != nil {
 		return err // it stays fenced: what it knows is older than its new lease
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.deadline = sent + m.ttl - leaseMargin
+	m.renewed(sent, revision)
 	return nil
 }
 
@@ -271,12 +279,28 @@ func (m *member) update(ctx context.Context, change func(*liveRecord)) (int64, e
 	return revision, nil
 }
 
-// fenced reports whether the lease may be over as far as the node can tell
-// (B3).
-func (m *member) fenced() bool {
+// expired reports whether the lease may be over as far as the node can tell.
+func (m *member) expired() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return sinceBoot() >= m.deadline
+}
+
+// fenced reports whether the node must not act as a leader (B3): its lease may be
+// over, or was, and it still acts by what it knew before. To know the newer
+// metadata is not enough: a partition that another node has led meanwhile is
+// served, with the end that its log had, until the node has given it up.
+func (m *member) fenced() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return sinceBoot() >= m.deadline || m.applied > 0 && m.applied < m.resume
+}
+
+// act says that the node acts by the metadata of a revision from now on.
+func (m *member) act(revision int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.applied = max(m.applied, revision)
 }
 
 // leave ends the lease: the node is gone for all others at once.
