@@ -95,8 +95,15 @@ func registryConfig(broker *lateBroker, log *slog.Logger) registry.Config {
 	return config
 }
 
-// serve gives the front its broker, and returns when every part of it serves.
-func (f *front) serve(ctx context.Context, node *server.Server, broker *lateBroker) error {
+// registryPatience is how long a node that starts waits for its registry. One that
+// cannot read its topic keeps nobody from writing and reading records.
+const registryPatience = 5 * time.Second
+
+// serve gives the front its broker, and returns when every part of it serves, or
+// the registry does not do so in time.
+func (f *front) serve(
+	ctx context.Context, node *server.Server, broker *lateBroker, log *slog.Logger,
+) error {
 	f.channel = inproc.New(inproc.Options{
 		UnaryInterceptors:  node.UnaryInterceptors(),
 		StreamInterceptors: node.StreamInterceptors(),
@@ -117,7 +124,15 @@ func (f *front) serve(ctx context.Context, node *server.Server, broker *lateBrok
 	if f.schemas == nil {
 		return nil
 	}
-	return f.schemas.WaitReady(ctx)
+	waiting, cancel := context.WithTimeout(ctx, registryPatience)
+	defer cancel()
+	err := f.schemas.WaitReady(waiting)
+	if err != nil && ctx.Err() == nil {
+		log.Warn("the node serves without its schema registry, which goes on trying",
+			"error", f.schemas.Ready())
+		return nil
+	}
+	return err
 }
 
 // failed is closed when a listener failed.

@@ -21,10 +21,14 @@ const (
 	exitUsage  = 2
 )
 
-func main() {
+func main() { os.Exit(runProcess()) }
+
+// runProcess runs the command line of the process until a signal asks it to stop,
+// and returns the exit code.
+func runProcess() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
 // run runs one command line and returns the exit code. Ending ctx is Ctrl-C.

@@ -41,11 +41,31 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+			return apart(func() error {
+				return serve(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+			})
 		},
 	}
 	cfg.addFlags(cmd.Flags())
 	return cmd
+}
+
+// errGaveUp is the end of a node whose etcd gave up in the middle of a call. What
+// etcd said is in the log.
+var errGaveUp = errors.New("the embedded etcd gave up; its last message in the log says why")
+
+// apart does work in a goroutine of its own and returns its error. Where etcd gives
+// up it ends the goroutine that has called it (see server/cluster), with all that
+// is deferred. If that were the main one, everything would be closed, and the
+// process would stay for ever.
+func apart(work func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errGaveUp
+		defer func() { done <- err }()
+		err = work()
+	}()
+	return <-done
 }
 
 // serve runs a node until ctx ends or a part of it fails. It binds every port
@@ -98,7 +118,7 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 	defer closing(&err, "broker", node.Close)
 	defer closing(&err, "front", func() error { return front.drain(node) })
 	defer handOver(meta, store, log)
-	if err := front.serve(ctx, node, broker); err != nil {
+	if err := front.serve(ctx, node, broker, log); err != nil {
 		return err
 	}
 	if err := ports.banner(out, cfg, meta); err != nil {

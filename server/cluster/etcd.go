@@ -184,7 +184,7 @@ func (b *backend) start(ctx context.Context, dir string) error {
 		err = b.enter(ctx) // one that stopped before it was promoted
 	}
 	if err != nil {
-		b.halt()
+		b.halt(closeTimeout)
 		return fmt.Errorf("the etcd in %s does not become ready: %w", dir, err)
 	}
 	b.client = v3client.New(b.server.Server)
@@ -313,9 +313,15 @@ func dialExternal(ctx context.Context, cfg Config) (*backend, error) {
 	return nil, fmt.Errorf("%s: no member answers: %w", where, errors.Join(failures...))
 }
 
-// closeTimeout bounds the stop of an etcd: one that has given up may wait for a
-// goroutine that has ended, one without a quorum for the others.
-const closeTimeout = 2 * time.Second
+const (
+	// closeTimeout bounds the stop of an etcd that has given up or never became
+	// ready: it may wait for a goroutine that has ended.
+	closeTimeout = 2 * time.Second
+	// orderlyTimeout bounds the stop of any other, on a machine that is very busy: a
+	// node that starts again at once finds the files of one that has not stopped
+	// locked. With peers it takes a second, in which etcd waits for connections.
+	orderlyTimeout = 30 * time.Second
+)
 
 // close ends the client, and the node's own etcd.
 func (b *backend) close() error {
@@ -328,27 +334,35 @@ func (b *backend) close() error {
 	}
 	// The client of an embedded etcd only says that its context is done.
 	b.handOver()
-	if !b.cfg.clustered() && len(b.fatal) == 0 {
-		b.server.Close()
-		return nil
-	}
-	b.halt() // a graceful stop waits for peers that stop, too
+	b.halt(orderlyTimeout)
 	return nil
 }
 
-// halt stops the node's own etcd hard, and waits for it no longer than
-// closeTimeout.
-func (b *backend) halt() {
+// halt stops the node's own etcd, and waits for it no longer than patience, or
+// closeTimeout once it has given up. It is a hard stop: another one would try to
+// move the lead to peers that stop, too.
+func (b *backend) halt(patience time.Duration) {
 	closed := make(chan struct{})
 	go func() {
+		defer close(closed) // also where etcd ends this goroutine
 		b.server.Server.HardStop()
 		b.server.Close()
-		close(closed)
 	}()
-	timer := time.NewTimer(closeTimeout)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-closed:
+		return
 	case <-timer.C:
+	case err := <-b.fatal:
+		b.giveUp(err)
+		timer.Reset(min(patience, closeTimeout))
+		select {
+		case <-closed:
+			return
+		case <-timer.C:
+		}
 	}
+	b.cfg.Logger.Warn("the etcd of the node did not stop; its files stay open until the " +
+		"process ends")
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -129,6 +130,45 @@ func TestTheNodeFailsWhenItsEtcdStops(t *testing.T) {
 	_, err = c.CreateTopic(t.Context(), TopicSpec{Name: "t"})
 	require.Error(t, err)
 	require.Error(t, c.Close())
+}
+
+// TestAnEtcdThatGaveUpDoesNotHoldUpTheEnd: one of its goroutines has ended where
+// another waits for it, as a fatal error leaves it.
+func TestAnEtcdThatGaveUpDoesNotHoldUpTheEnd(t *testing.T) {
+	for name, giveUp := range map[string]func(*Cluster) <-chan error{
+		"before": func(c *Cluster) <-chan error {
+			c.backend.giveUp(errors.New("no disk"))
+			<-c.Failed()
+			return closing(c)
+		},
+		"meanwhile": func(c *Cluster) <-chan error {
+			closed := closing(c)
+			<-c.backend.server.Server.StoppingNotify()
+			c.backend.giveUp(errors.New("no disk"))
+			return closed
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Start(t.Context(), testConfig(t))
+			require.NoError(t, err)
+			release := make(chan struct{})
+			c.backend.server.Server.GoAttach(func() { <-release })
+			select {
+			case <-giveUp(c):
+			case <-time.After(time.Minute):
+				require.Fail(t, "it waits for what does not come")
+			}
+			close(release)
+			<-c.backend.server.Server.StopNotify()
+		})
+	}
+}
+
+// closing closes a node in the background.
+func closing(c *Cluster) <-chan error {
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	return closed
 }
 
 func TestMetadataOfANewerVersionStopsTheNode(t *testing.T) {
