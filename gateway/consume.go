@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sluicelog/sluice/internal/fault"
@@ -254,6 +255,12 @@ func appendConsumed(dst []byte, m *sluicev1.ConsumeRecords) []byte {
 func (c *groupSocket) read(ctx context.Context, joined bool, group string) error {
 	for {
 		_, text, err := c.conn.Read(ctx)
+		if errors.Is(err, websocket.ErrMessageTooBig) {
+			// The caller has been told. What it still sends is read until it answers: a
+			// connection that is closed before drops what it was told.
+			return fault.InvalidRequest.Because("a message has more than %d bytes",
+				consumeBytesMax)
+		}
 		if err != nil {
 			return errCaller
 		}
