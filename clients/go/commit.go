@@ -264,7 +264,8 @@ func (m *committer) request(
 		request.InstanceId = m.c.config.instanceID
 	}
 	for p, o := range offsets {
-		if member != nil && (!member.state.owned[p] || member.state.grants[p] != o.grant) {
+		if member == nil && o.grant > 0 ||
+			member != nil && (!member.state.owned[p] || member.state.grants[p] != o.grant) {
 			refused[p] = fmt.Errorf("committing %v, which was taken away: %w", p,
 				ErrStaleMemberEpoch)
 			continue

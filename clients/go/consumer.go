@@ -36,8 +36,9 @@ type Consumer struct {
 	order      []*partitionState // the same, in the order in which they came
 	due        []*partitionState // those that hold messages; Poll takes from the first
 	lanes      map[int32]*fetchLane
-	refreshing map[string]bool // topics whose leaders are being asked for
-	assigned   bool            // by Assign
+	refreshing map[string]bool        // topics whose leaders are being asked for
+	assigned   bool                   // by Assign
+	grants     map[TopicPartition]int // of memberships before; see membership
 	closed     bool
 	end        chan struct{} // closed when closed is set
 
@@ -444,7 +445,7 @@ func (c *Consumer) Close() error {
 	c.mu.Unlock()
 	var err error
 	if !already && member != nil {
-		err = member.leave()
+		err = member.leave(c.tasks.Context())
 	}
 	return errors.Join(err, c.tasks.Close())
 }

@@ -106,7 +106,8 @@ func WithoutOffsetReset() ConsumerOption {
 }
 
 // WithStopAtEnd makes reading end with io.EOF once every partition has been read up to the end
-// that it had when its first message came, instead of waiting for new records.
+// that it had when its first message came, instead of waiting for new records. A member of a group
+// reads all that it is given; one that gets nothing ends once its group is stable.
 func WithStopAtEnd() ConsumerOption {
 	return func(c *consumerConfig) { c.stopAtEnd = true }
 }

@@ -72,6 +72,31 @@ func ExampleConsumer_Subscribe() {
 	// the group goes on at 3
 }
 
+// A member leaves its group and reads on by itself.
+func ExampleConsumer_Unsubscribe() {
+	client, stop := exampleClient("flights")
+	defer stop()
+	produceValues(client, "flights", "a", "b")
+	consumer, err := client.NewConsumer(sluice.WithGroup("board"), sluice.WithMaxPollRecords(1),
+		sluice.WithOffsetReset(sluice.Beginning()))
+	check(err)
+	check(consumer.Subscribe("flights"))
+	ctx := context.Background()
+	records, err := consumer.Poll(ctx)
+	check(err)
+	fmt.Fprintf(os.Stdout, "a member read %s\n", records[0].Value)
+	check(consumer.Unsubscribe(ctx)) // commits, and leaves the group
+
+	check(consumer.AssignTopics(ctx, sluice.At(1), "flights"))
+	records, err = consumer.Poll(ctx)
+	check(err)
+	fmt.Fprintf(os.Stdout, "alone it read %s\n", records[0].Value)
+	check(consumer.Close())
+	// Output:
+	// a member read a
+	// alone it read b
+}
+
 // Every option of a member with what it is by default, and all topics of a pattern.
 func ExampleConsumer_SubscribePattern() {
 	client, stop := exampleClient("flights-2001")

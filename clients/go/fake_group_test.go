@@ -31,6 +31,7 @@ type fakeGroup struct {
 	onBeat    func() error     // of every heartbeat
 	onCommit  func() error     // of every commit
 	gone      map[int32]string // why offsets of partitions are refused
+	state     sluicev1.GroupState
 }
 
 // startGroup serves topic t with a group, and returns a client of both.
@@ -155,6 +156,16 @@ func (g *fakeGroup) FetchOffsets(
 		})
 	}
 	return answer, nil
+}
+
+func (g *fakeGroup) GetGroup(
+	_ context.Context, r *sluicev1.GetGroupRequest,
+) (*sluicev1.GetGroupResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &sluicev1.GetGroupResponse{
+		Group: &sluicev1.Group{Group: r.GetGroup(), State: g.state},
+	}, nil
 }
 
 // lastBeat returns the latest heartbeat.

@@ -43,6 +43,7 @@ type fakeBroker struct {
 	strays     int     // calls of a node that does not lead
 	forwards   bool    // which hands them on
 	register   func(*grpc.Server)
+	offsetless bool // ListOffsets is refused for now
 
 	// What to do with a batch; nil writes all.
 	onBatch func(h batch.Header, request *sluicev1.ProduceRequest) action
@@ -272,6 +273,9 @@ func (f *fakeBroker) ListOffsets(
 ) (*sluicev1.ListOffsetsResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.offsetless {
+		return nil, fault.Status(fault.LeaderNotAvailable).Err()
+	}
 	p := f.partitions[r.GetPartition()]
 	if r.GetAt() == "earliest" {
 		return &sluicev1.ListOffsetsResponse{Offset: p.start}, nil

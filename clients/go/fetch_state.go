@@ -115,10 +115,19 @@ func (s *partitionState) see(highWatermark int64) {
 	}
 }
 
-// atEnd reports whether every partition was read up to the end that it had at first.
+// atEnd reports whether every partition was read up to the end that it had at first. A member has
+// to have begun with all that it may own; where that is nothing, its group has to have settled.
 func (c *Consumer) atEnd() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m := c.member; m != nil {
+		if m.state.unsettled() {
+			return false
+		}
+		if len(c.order) == 0 {
+			return m.spare
+		}
+	}
 	return len(c.order) > 0 && !slices.ContainsFunc(c.order, func(s *partitionState) bool {
 		return s.end < 0 || s.next < s.end
 	})

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -50,60 +49,7 @@ type member struct {
 	handedAt    time.Time
 	commitAt    time.Time // when to commit next; Poll's goroutine owns it
 	unreleased  time.Time // since when another process has the instance id
-}
-
-// Subscribe makes the consumer a member of its group (WithGroup) that reads topics by name, in
-// place of what it subscribed to before. It returns at once; partitions come with Poll. A topic
-// that does not exist is read once it does. Errors: ErrNoGroup, ErrClosed, ErrAssigned, and what
-// ended the membership for good, if something has.
-func (c *Consumer) Subscribe(topics ...string) error {
-	return c.subscribe(&sluicev1.Subscription{Topics: topics})
-}
-
-// SubscribePattern is Subscribe for every topic whose whole name matches a regular expression
-// (RE2, at most 512 bytes), also those that appear later; internal topics never match. An invalid
-// pattern is an error of Poll: the coordinator judges it.
-func (c *Consumer) SubscribePattern(pattern string) error {
-	return c.subscribe(&sluicev1.Subscription{Pattern: pattern})
-}
-
-func (c *Consumer) subscribe(want *sluicev1.Subscription) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.closed:
-		return ErrClosed
-	case c.config.group == "":
-		return ErrNoGroup
-	case c.assigned:
-		return ErrAssigned
-	}
-	if m := c.member; m != nil {
-		if m.fatal != nil {
-			return m.fatal
-		}
-		m.want, m.told = want, false
-		m.kickLocked()
-		return nil
-	}
-	now := time.Now()
-	m := &member{
-		c: c, ended: make(chan struct{}), turn: make(chan struct{}, 1),
-		want: want, session: sessionTimeout,
-		interval: heartbeatInterval, state: membership{id: uuid.NewString()},
-		resolved: map[TopicPartition]*partitionState{}, handedAt: now, heardAt: now,
-		commitAt: now.Add(c.config.autoCommit),
-	}
-	if !c.tasks.Go("heartbeat", m.run) {
-		return ErrClosed
-	}
-	if !c.config.resetSet {
-		end := End()
-		c.config.reset, c.config.resetSet = &end, true
-	}
-	c.member = m
-	c.polledAt.CompareAndSwap(0, now.UnixNano())
-	return nil
+	spare       bool      // it owns nothing, and the group has settled
 }
 
 // kickLocked sends a heartbeat at once.
@@ -123,6 +69,9 @@ func (m *member) run(ctx context.Context) error {
 		wait, stop := m.beat(ctx)
 		if stop {
 			return nil
+		}
+		if m.c.config.stopAtEnd && wait >= 0 {
+			m.settle(ctx)
 		}
 		if wait < 0 {
 			wait = retries.NextBackOff()
@@ -213,6 +162,31 @@ func (m *member) beat(ctx context.Context) (wait time.Duration, stop bool) {
 	return m.interval, false
 }
 
+// settle finds out whether a member that owns nothing is to own nothing: its group is stable, and
+// others own all that there is.
+func (m *member) settle(ctx context.Context) {
+	if !m.empty() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reconnectMost)
+	defer cancel()
+	group, err := m.c.client.Group(ctx, m.c.config.group)
+	if err != nil || group.GetState() != sluicev1.GroupState_GROUP_STATE_STABLE || !m.empty() {
+		return // the next heartbeat asks again
+	}
+	m.c.mu.Lock()
+	m.spare = true
+	m.c.mu.Unlock()
+	notify(m.c.ready)
+}
+
+// empty reports whether the member may own nothing, as its coordinator has said.
+func (m *member) empty() bool {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	return !m.state.unsettled() && len(m.state.owned) == 0
+}
+
 // requestLocked returns a heartbeat with an epoch.
 func (m *member) requestLocked(epoch int32) *sluicev1.ConsumerHeartbeatRequest {
 	config := &m.c.config
@@ -270,6 +244,7 @@ func (m *member) heardLocked(answer *sluicev1.ConsumerHeartbeatResponse) bool {
 	if id := answer.GetMemberId(); id != "" {
 		m.state.id = id
 	}
+	m.spare = false
 	before := len(m.state.revoking()) + len(m.state.assigning())
 	epoch, joined := m.state.epoch, m.state.joined
 	todo := m.state.answered(answer.GetMemberEpoch(), answer.GetAssignment())
@@ -320,6 +295,7 @@ func (m *member) failedLocked(ctx context.Context, err error) (wait time.Duratio
 func (m *member) loseLocked(why string) {
 	epoch := m.state.epoch
 	clear(m.resolved)
+	m.spare = false
 	var lost []TopicPartition
 	for _, p := range m.state.lose() {
 		if s := m.c.partitions[p]; s != nil {
@@ -340,9 +316,10 @@ func (m *member) loseLocked(why string) {
 	notify(m.c.ready)
 }
 
-// leave is what Close does: it commits, revokes and leaves.
-func (m *member) leave() error {
-	ctx, cancel := context.WithTimeout(m.c.tasks.Context(), leaveTimeout)
+// leave ends the membership: it commits, revokes and leaves, within leaveTimeout at most. Even
+// where that fails the member owns nothing afterwards, unless ctx ends while another call is at it.
+func (m *member) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	select {
 	case m.turn <- struct{}{}:
@@ -368,6 +345,12 @@ func (m *member) leave() error {
 		epoch = -2
 	}
 	request := m.requestLocked(epoch)
+	for _, p := range m.state.lose() {
+		if s := m.c.partitions[p]; s != nil {
+			m.c.removeLocked(s)
+		}
+	}
+	clear(m.resolved)
 	m.c.mu.Unlock()
 	if !joined || ctx.Err() != nil {
 		return err

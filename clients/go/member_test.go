@@ -3,6 +3,7 @@ package sluice_test
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 )
@@ -519,6 +521,113 @@ func TestWhatExcludesEachOtherIsRefused(t *testing.T) {
 		sluice.ErrSubscribed)
 	require.NoError(t, consumer.Close())
 	assert.ErrorIs(t, consumer.Subscribe("t"), sluice.ErrClosed)
+}
+
+// TestAMemberWithoutPartitionsComesToTheEnd: it waits only as long as the group may still give it
+// some.
+func TestAMemberWithoutPartitionsComesToTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 3, 1, batch.None)
+		g.set(func() { g.state = sluicev1.GroupState_GROUP_STATE_RECONCILING })
+		consumer := subscribed(t, client, &journal{}, sluice.WithStopAtEnd(),
+			sluice.WithOffsetReset(sluice.Beginning()))
+		assert.Empty(t, pollFor(t, consumer, time.Minute), "others may give something up")
+		g.set(func() { g.state = sluicev1.GroupState_GROUP_STATE_STABLE })
+		_, err := consumer.Poll(t.Context())
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, consumer.Close())
+	})
+}
+
+// TestTheEndIsThatOfAllThatAMemberGets: of two partitions one is known later.
+func TestTheEndIsThatOfAllThatAMemberGets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 2)
+		f.fill(t, 0, 3, 1, batch.None)
+		f.fill(t, 1, 3, 1, batch.None)
+		g.give = []int32{0, 1}
+		g.committed[0] = 0 // of 1 the beginning has to be asked for
+		f.mu.Lock()
+		f.offsetless = true
+		f.mu.Unlock()
+		consumer := subscribed(t, client, &journal{}, sluice.WithStopAtEnd(),
+			sluice.WithOffsetReset(sluice.Beginning()))
+		assert.Equal(t, map[int32][]string{0: numbers(3)}, pollFor(t, consumer, 5*time.Second))
+		f.mu.Lock()
+		f.offsetless = false
+		f.mu.Unlock()
+		read := map[int32][]string{}
+		for {
+			records, err := consumer.Poll(t.Context())
+			if err != nil {
+				require.ErrorIs(t, err, io.EOF)
+				break
+			}
+			for _, r := range records {
+				read[r.Partition] = append(read[r.Partition], string(r.Value))
+			}
+		}
+		assert.Equal(t, map[int32][]string{1: numbers(3)}, read)
+		require.NoError(t, consumer.Close())
+	})
+}
+
+func TestUnsubscribeLeavesAndBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 5, 5, batch.None)
+		g.give = []int32{0}
+		told := &journal{}
+		consumer := subscribed(t, client, told, sluice.WithMaxPollRecords(2),
+			sluice.WithOffsetReset(sluice.Beginning()))
+		records, err := consumer.Poll(t.Context())
+		require.NoError(t, err)
+		require.Len(t, records, 2)
+		require.NoError(t, consumer.Unsubscribe(t.Context()))
+		require.NoError(t, consumer.Unsubscribe(t.Context()), "again is harmless")
+		assert.EqualValues(t, -1, g.lastBeat().GetMemberEpoch(), "it has left")
+		assert.EqualValues(t, 2, g.committed[0])
+		assert.Equal(t, []string{"assigned t-0", "revoked t-0"}, told.all())
+		_, err = consumer.Poll(t.Context())
+		require.ErrorIs(t, err, sluice.ErrNotAssigned)
+		assert.Empty(t, consumer.Positions())
+
+		require.NoError(t, consumer.Assign(t.Context(),
+			sluice.Assignment{Topic: "t", From: sluice.At(4)}))
+		records, err = consumer.Poll(t.Context())
+		require.NoError(t, err)
+		assert.EqualValues(t, 4, records[0].Offset, "by hand")
+		require.NoError(t, consumer.Assign(t.Context()))
+
+		require.NoError(t, consumer.Subscribe("t"))
+		records, err = consumer.Poll(t.Context())
+		require.NoError(t, err)
+		assert.EqualValues(t, 2, records[0].Offset, "where it left off")
+		require.NoError(t, consumer.Close())
+		require.ErrorIs(t, consumer.Unsubscribe(t.Context()), sluice.ErrClosed)
+	})
+}
+
+// TestUnsubscribeTakesBackWhatEndedAMembership: the program may try again.
+func TestUnsubscribeTakesBackWhatEndedAMembership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g, client := startGroup(t, 1)
+		f.fill(t, 0, 1, 1, batch.None)
+		g.give = []int32{0}
+		g.refuse = fault.GroupMaxSizeReached.With("group", "g", "count", 1, "limit", 1,
+			"setting", "group.max.size")
+		consumer := subscribed(t, client, &journal{}, sluice.WithOffsetReset(sluice.Beginning()))
+		_, err := consumer.Poll(t.Context())
+		require.ErrorIs(t, err, sluice.ErrGroupMaxSizeReached)
+		require.Error(t, consumer.Subscribe("t"))
+		require.NoError(t, consumer.Unsubscribe(t.Context()))
+		require.NoError(t, consumer.Subscribe("t"))
+		records, err := consumer.Poll(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, records, 1)
+		require.NoError(t, consumer.Close())
+	})
 }
 
 func TestASubscriptionThatChangesIsTold(t *testing.T) {

@@ -95,6 +95,11 @@ func (m *membership) revoking() []TopicPartition { return m.owned.minus(m.target
 // assigning is what may be read, and is not yet.
 func (m *membership) assigning() []TopicPartition { return m.target.minus(m.owned) }
 
+// unsettled reports whether partitions are about to come or go, as far as the member knows.
+func (m *membership) unsettled() bool {
+	return !m.joined || len(m.revoking()) > 0 || len(m.assigning()) > 0
+}
+
 // claim is what a heartbeat says is owned.
 func (m *membership) claim() partitionSet {
 	if m.epoch == 0 {

@@ -3,6 +3,7 @@ package sluice_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -141,4 +142,39 @@ func TestTrimAndResetOnARealNode(t *testing.T) {
 	require.NoError(t, client.DeleteTopic(t.Context(), "t"))
 	_, err = readAll(t, client, sluice.Beginning())
 	assert.ErrorIs(t, err, sluice.ErrUnknownTopicOrPartition)
+}
+
+// TestAMemberTooManyComesToTheEnd: another member has the only partition.
+func TestAMemberTooManyComesToTheEnd(t *testing.T) {
+	n := node.Start(t, node.WithSettings(map[string]string{
+		"group.consumer.heartbeat.interval.ms": "200",
+	}))
+	client := sluice.NewClient(n.Conn())
+	defer client.Close()
+	_, err := client.CreateTopic(t.Context(), sluice.NewTopic{Name: "t", Partitions: 1})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	follower, err := client.NewConsumer(sluice.WithGroup("g"))
+	require.NoError(t, err)
+	require.NoError(t, follower.Subscribe("t"))
+	following := make(chan error, 1)
+	go func() {
+		_, err := follower.Poll(ctx)
+		following <- err
+	}()
+	require.Eventually(t, func() bool {
+		g, err := client.DescribeGroup(ctx, "g")
+		return err == nil && len(g.GetMembers()) == 1 &&
+			len(g.GetMembers()[0].GetAssignment().GetTopics()) == 1
+	}, 2*time.Minute, 10*time.Millisecond)
+
+	other, err := client.NewConsumer(sluice.WithGroup("g"), sluice.WithStopAtEnd())
+	require.NoError(t, err)
+	require.NoError(t, other.Subscribe("t"))
+	_, err = other.Poll(ctx)
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, other.Close())
+	require.NoError(t, follower.Close())
+	require.ErrorIs(t, <-following, sluice.ErrClosed)
 }
