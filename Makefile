@@ -105,6 +105,8 @@ simulate: ## Simulate replication in SIM_SEEDS schedules (default 20000) of each
 CHAOS_MINUTES ?= 10
 CHAOS_REPLICATION ?= 3
 .PHONY: chaos
+# CHAOS_SEED, CHAOS_LINKS (namespaces or proxies) and CHAOS_FAULT (a part of a fault's name) of
+# the environment repeat a run or narrow it down.
 chaos: ## Break a cluster of processes under load for CHAOS_MINUTES (default 10).
 	cd tests/chaos && CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_REPLICATION=$(CHAOS_REPLICATION) \
 		go test -count=1 -v -timeout 24h .

@@ -35,6 +35,7 @@ type DumpedBatch struct {
 	ProducerEpoch int16          `json:"producer_epoch"`
 	BaseSequence  int32          `json:"base_sequence"`
 	Attributes    string         `json:"attributes"`
+	CRC           string         `json:"crc32c"`            // as stored
 	Problem       string         `json:"problem,omitempty"` // of the checksum or a record
 	Records       []DumpedRecord `json:"records,omitempty"`
 }
@@ -130,7 +131,7 @@ func dumped(p *Partition, b *stored, records bool) DumpedBatch {
 		LeaderEpoch: h.LeaderEpoch, Bytes: len(b.bytes), RecordCount: h.Count,
 		MaxTime: time.UnixMilli(h.MaxTimestamp).UTC(), ProducerID: h.ProducerID,
 		ProducerEpoch: h.ProducerEpoch, BaseSequence: h.BaseSequence,
-		Attributes: attributesOf(h),
+		Attributes: attributesOf(h), CRC: fmt.Sprintf("%08x", h.CRC),
 	}
 	if !records {
 		return d

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
@@ -71,127 +72,306 @@ func disks(t *testing.T, c *cluster) (own bool) {
 	return true
 }
 
-// TestChaos breaks a cluster under load for CHAOS_MINUTES, with topics of
-// CHAOS_REPLICATION replicas.
+// TestChaos breaks clusters under load, for CHAOS_MINUTES together, with topics
+// of CHAOS_REPLICATION replicas: one whose nodes have network namespaces of their
+// own, where that is possible, and one with proxies in its links.
 func TestChaos(t *testing.T) {
 	minutes := number(t, "CHAOS_MINUTES", defaultMinutes)
-	replication := int(number(t, "CHAOS_REPLICATION", 3))
 	seed := uint64(number(t, "CHAOS_SEED", float64(time.Now().UnixNano()%1e9)))
-	only := os.Getenv("CHAOS_FAULT") // part of a fault's name
-	t.Logf("CHAOS_SEED=%d CHAOS_REPLICATION=%d", seed, replication)
-	random := rand.New(rand.NewPCG(seed, 1))
-
-	net, why := newNetwork(nodeCount)
-	if why != nil {
-		t.Logf("no link is cut: %v", why)
+	binary := build(t)
+	names := []string{"namespaces", "proxies"}
+	if only := os.Getenv("CHAOS_LINKS"); only != "" {
+		names = []string{only}
+	} else if os.Geteuid() != 0 {
+		names = names[1:]
 	}
-	t.Cleanup(net.close)
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			net := newProxied(nodeCount, seed)
+			if name == "namespaces" {
+				var err error
+				if net, err = newNamespaces(nodeCount); err != nil {
+					t.Skipf("no namespaces: %v", err)
+				}
+			}
+			t.Cleanup(net.close)
+			r := &run{
+				minutes: minutes / float64(len(names)), seed: seed, net: net,
+				replication: int(number(t, "CHAOS_REPLICATION", 3)),
+				only:        os.Getenv("CHAOS_FAULT"), // part of a fault's name
+			}
+			t.Logf("CHAOS_SEED=%d CHAOS_REPLICATION=%d CHAOS_LINKS=%s", seed, r.replication, name)
+			r.report = report{network: name, seed: seed, replication: r.replication}
+			r.start(t, binary)
+			r.breakAll(t)
+			r.judge(t)
+		})
+	}
+}
+
+// run is one cluster under load.
+type run struct {
+	minutes     float64
+	seed        uint64
+	replication int
+	only        string
+	net         *network
+	c           *cluster
+	has         need
+
+	load, rest, moved, session *ledger
+	operations                 *history
+	members                    *membership
+	operators                  []*operator
+	clients, followers         sync.WaitGroup
+	stop, leave                context.CancelFunc
+	report                     report
+	begun                      time.Time
+}
+
+// random returns a source of a number's own.
+func (r *run) random(number uint64) *rand.Rand { return rand.New(rand.NewPCG(r.seed, number)) }
+
+// start forms the cluster, makes the topics, and begins the load.
+func (r *run) start(t *testing.T, binary string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "chaos") //nolint:usetesting // unmounted before it goes
 	require.NoError(t, err)
-	set := map[string]string{
-		"default.replication.factor":       strconv.Itoa(replication),
-		"offsets.topic.replication.factor": strconv.Itoa(replication),
+	r.c, err = newCluster(binary, dir, nodeCount, r.net, map[string]string{
+		"auto.create.topics.enable":        "false",
+		"default.replication.factor":       strconv.Itoa(r.replication),
+		"offsets.topic.replication.factor": strconv.Itoa(r.replication),
 		"offsets.topic.num.partitions":     "5",
-		"min.insync.replicas":              strconv.Itoa(max(1, replication-1)),
-	}
-	c, err := newCluster(build(t), dir, nodeCount, net, set)
+		"min.insync.replicas":              strconv.Itoa(max(1, r.replication-1)),
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the nodes' logs are kept in %s", keep(t, c))
+			t.Logf("the nodes' logs are kept in %s", keep(t, r.c))
 		}
 		_ = os.RemoveAll(dir)
 	})
-	full := disks(t, c)
-	t.Cleanup(c.close)
-	forming, cancel := context.WithTimeout(t.Context(), formTime)
+	r.has = links
+	if disks(t, r.c) {
+		r.has |= ownDisk
+	}
+	if r.replication >= 3 {
+		r.has |= copies
+	}
+	if r.has |= namespaces; r.net.proxies != nil {
+		r.has ^= namespaces | proxied
+	}
+	t.Cleanup(r.c.close)
+	ctx, cancel := context.WithTimeout(t.Context(), formTime)
 	defer cancel()
-	require.NoError(t, c.start(forming))
-	for _, topic := range []string{loadTopic, linearTopic} {
-		_, err := sluicev1.NewTopicServiceClient(c.nodes[0].conn).CreateTopic(forming,
-			&sluicev1.CreateTopicRequest{Topic: topic, PartitionCount: partitions})
+	require.NoError(t, r.c.start(ctx))
+	topics := sluicev1.NewTopicServiceClient(r.c.nodes[0].conn)
+	for topic, count := range map[string]int32{
+		loadTopic: partitions, linearTopic: partitions, restTopic: restPartitions,
+		movedTopic: movedPartitions, sessionTopic: 1,
+	} {
+		request := &sluicev1.CreateTopicRequest{Topic: topic, PartitionCount: count}
+		if topic == movedTopic {
+			request.ReplicationFactor = int32(min(2, r.replication))
+		}
+		_, err := topics.CreateTopic(ctx, request)
 		require.NoError(t, err)
 	}
-
-	ledger, ops := newLedger(), &history{base: time.Now()}
-	load, stop := context.WithCancel(t.Context())
-	var clients, followers sync.WaitGroup
-	for i := range producerCount {
-		p := &producer{
-			c: c, ledger: ledger, number: i, random: rand.New(rand.NewPCG(seed, uint64(10+i))),
-			written: map[int32]int{},
-		}
-		clients.Go(func() { p.run(load, partitions) })
-	}
-	for i := range operatorCount {
-		own := rand.New(rand.NewPCG(seed, uint64(100+i)))
-		clients.Go(func() { ops.operate(load, c, ledger, i, partitions, own) })
-	}
-	for i := range int32(partitions) {
-		own := rand.New(rand.NewPCG(seed, uint64(200+i)))
-		followers.Go(func() { ledger.follow(load, c, i, own) })
-	}
-
-	r := &report{runs: 1, replication: replication}
-	begun := time.Now()
-	end := begun.Add(time.Duration(minutes * float64(time.Minute)))
-	for round := 0; time.Now().Before(end); round++ {
-		kind := choose(random, net.cuttable(), full, only, round)
-		from := time.Now()
-		hold := kind.hold(random)
-		t.Logf("%6.1f s: %s for %v", time.Since(begun).Seconds(), kind.name, hold)
-		repair, err := kind.inject(t.Context(), c, random)
-		require.NoError(t, err, kind.name)
-		require.NoError(t, sleep(t.Context(), hold))
-		require.NoError(t, repair(), kind.name)
-		require.NoError(t, c.revive())
-		waiting, cancel := context.WithTimeout(t.Context(), wholeTime)
-		err = c.whole(waiting)
-		cancel()
-		require.NoError(t, err, "the cluster is not whole after %s", kind.name)
-		require.NoError(t, sleep(t.Context(), healMin))
-		to := time.Now()
-		require.NoError(t, progress(t.Context(), ledger), "after %s", kind.name)
-		ledger.mu.Lock()
-		r.fault(kind.name, gap(ledger.acks, partitions, from, to))
-		ledger.mu.Unlock()
-	}
-	stop()
-	clients.Wait()
-	followers.Wait()
-
-	ending, cancel := context.WithTimeout(t.Context(), wholeTime)
-	defer cancel()
-	final, err := dump(ending, c, loadTopic, partitions)
+	r.report.before, err = r.c.usages(ctx)
 	require.NoError(t, err)
-	linear, err := dump(ending, c, linearTopic, partitions)
-	require.NoError(t, err)
-	r.check(ledger, final)
-	r.linearized = ops.check(ledger, linear, partitions)
-	r.took = time.Since(begun)
-	r.violations = append(ledger.broken, c.violations()...)
-	var text strings.Builder
-	r.print(&text)
-	t.Log(text.String())
-	require.Empty(t, r.violations[:min(len(r.violations), violationsShown)])
-	require.NotZero(t, r.acked)
+	r.begin(t)
 }
 
-// choose picks the next fault. Each one that is possible comes once before any
-// comes twice.
-func choose(random *rand.Rand, links, full bool, only string, round int) *faultKind {
+const (
+	restPartitions  = 2
+	movedPartitions = 3
+	memberCount     = 3
+)
+
+// begin starts the clients.
+func (r *run) begin(t *testing.T) {
+	t.Helper()
+	load, stop := context.WithCancel(t.Context())
+	reading, leave := context.WithCancel(t.Context())
+	t.Cleanup(leave)
+	r.stop, r.leave, r.begun = stop, leave, time.Now()
+	r.load, r.rest = newLedger(loadTopic, partitions), newLedger(restTopic, restPartitions)
+	r.moved = newLedger(movedTopic, movedPartitions)
+	r.session = newLedger(sessionTopic, 1)
+	for i := range producerCount {
+		p := newProducer(r.c, r.load, i, r.random(uint64(10+i)))
+		r.clients.Go(func() { p.run(load) })
+	}
+	moved := newProducer(r.c, r.moved, 0, r.random(20))
+	r.clients.Go(func() { moved.run(load) })
+	for i := range 2 {
+		rest := newRestClient(r.c, r.rest, i, r.random(uint64(30+i)))
+		r.clients.Go(func() { rest.write(load) })
+	}
+	session := &session{c: r.c, ledger: r.session, random: r.random(40)}
+	r.clients.Go(func() { session.run(load) })
+	r.operations = &history{base: time.Now()}
+	for i := range operatorCount {
+		own := r.random(uint64(100 + i))
+		r.clients.Go(func() { r.operations.operate(load, r.c, r.load, i, partitions, own) })
+	}
+	for i := range 2 {
+		o := &operator{c: r.c, ledger: r.load, random: r.random(uint64(50 + i))}
+		r.operators = append(r.operators, o)
+	}
+	r.clients.Go(func() { r.operators[0].run(load) })
+	r.clients.Go(func() { r.operators[1].reincarnate(load, "reborn") })
+
+	for _, l := range []*ledger{r.load, r.moved} {
+		for i := range l.partitions {
+			own := r.random(uint64(200 + i))
+			r.followers.Go(func() { l.follow(reading, r.c, i, own) })
+		}
+	}
+	for i := range r.rest.partitions {
+		rest := newRestClient(r.c, r.rest, 0, r.random(uint64(300+i)))
+		r.followers.Go(func() { rest.read(reading, i) })
+	}
+	r.members = newMembership()
+	look := r.random(400)
+	r.followers.Go(func() { r.members.look(reading, r.c, look) })
+	for i := range memberCount {
+		client, err := sluice.Dial(r.c.nodes[i].grpc)
+		require.NoError(t, err)
+		r.followers.Go(func() {
+			defer client.Close()
+			if err := r.members.join(reading, client, i); err != nil {
+				t.Logf("member %d left: %v", i, err)
+			}
+		})
+	}
+}
+
+// breakAll injects one fault after another, until the time is over.
+func (r *run) breakAll(t *testing.T) {
+	t.Helper()
+	random := r.random(1)
 	var possible []*faultKind
 	for i := range faultKinds {
 		f := &faultKinds[i]
-		if f.links && !links || f.name == "disk full" && !full || !strings.Contains(f.name, only) {
-			continue
+		if f.needs&^r.has == 0 && strings.Contains(f.name, r.only) {
+			possible = append(possible, f)
 		}
-		possible = append(possible, f)
 	}
-	if round < len(possible) {
-		return possible[round]
+	random.Shuffle(len(possible), func(i, j int) {
+		possible[i], possible[j] = possible[j], possible[i]
+	})
+	end := r.begun.Add(time.Duration(r.minutes * float64(time.Minute)))
+	for round := 0; time.Now().Before(end); round++ {
+		r.inject(t, possible[round%len(possible)], random)
 	}
-	return possible[random.IntN(len(possible))]
+}
+
+// inject injects a fault, repairs it, and waits until everything is well again.
+func (r *run) inject(t *testing.T, kind *faultKind, random *rand.Rand) {
+	t.Helper()
+	from := time.Now()
+	hold := kind.hold(random)
+	t.Logf("%6.1f s: %s for %v", time.Since(r.begun).Seconds(), kind.name, hold)
+	repair, err := kind.inject(t.Context(), r.c, random)
+	require.NoError(t, err, kind.name)
+	require.NoError(t, sleep(t.Context(), hold))
+	repairing := time.Now()
+	require.NoError(t, repair(), kind.name)
+	require.NoError(t, r.c.revive())
+	require.NoError(t, r.c.settled(t.Context()), "after %s", kind.name)
+	synced := time.Since(repairing)
+	require.NoError(t, sleep(t.Context(), healMin))
+	to := time.Now()
+	require.NoError(t, progress(t.Context(), r.load), "after %s", kind.name)
+	r.load.mu.Lock()
+	defer r.load.mu.Unlock()
+	r.report.fault(kind.name, gap(r.load.acks, partitions, from, to), synced)
+}
+
+// judge ends the load and holds what the clients were told against what the nodes
+// hold.
+func (r *run) judge(t *testing.T) {
+	t.Helper()
+	r.stop()
+	r.clients.Wait()
+	r.leave()
+	r.followers.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*wholeTime)
+	defer cancel()
+	rep := &r.report
+	ledgers := []*ledger{r.load, r.rest, r.moved, r.session}
+	for _, l := range ledgers {
+		final, err := dump(ctx, r.c, l.topic, l.partitions)
+		require.NoError(t, err)
+		rep.check(l, final)
+	}
+	linear, err := dump(ctx, r.c, linearTopic, partitions)
+	require.NoError(t, err)
+	rep.linearized = r.operations.check(r.load, linear, partitions)
+	for _, o := range r.operators {
+		rep.operations += o.done
+	}
+	rep.intervals, rep.looks = len(r.members.intervals), len(r.members.looks)
+	for _, l := range ledgers {
+		rep.violations = append(rep.violations, l.broken...)
+	}
+	rep.violations = append(rep.violations, r.members.check(partitions)...)
+	require.NoError(t, r.c.redundant(ctx))
+	after, grown, err := r.c.shrunk(ctx, rep.before)
+	require.NoError(t, err)
+	rep.after = after
+	rep.violations = append(rep.violations, grown...)
+	rep.violations = append(rep.violations, r.compare(t, ctx)...)
+	rep.violations = append(rep.violations, r.c.violations()...)
+	for _, w := range r.c.told {
+		if !w.told {
+			rep.untold = append(rep.untold, w.what)
+		}
+	}
+	rep.took = time.Since(r.begun)
+	var text strings.Builder
+	rep.print(&text)
+	t.Log(text.String())
+	require.Empty(t, rep.violations[:min(len(rep.violations), violationsShown)])
+	require.NotZero(t, rep.acked)
+}
+
+// compare stops all nodes and compares what they have stored.
+func (r *run) compare(t *testing.T, ctx context.Context) []string {
+	t.Helper()
+	listed, err := sluicev1.NewTopicServiceClient(r.c.nodes[0].conn).ListTopics(ctx,
+		&sluicev1.ListTopicsRequest{})
+	require.NoError(t, err)
+	how := map[string]kept{}
+	for _, topic := range listed.GetTopics() {
+		switch {
+		case topic.GetInternal():
+			how[topic.GetTopicId()] = compacted
+		case topic.GetReplicationFactor() < nodeCount:
+			how[topic.GetTopicId()] = somewhere
+		}
+	}
+	var stopping sync.WaitGroup
+	for _, p := range r.c.nodes {
+		stopping.Go(func() {
+			if err := p.stop(); err != nil {
+				t.Errorf("node %d did not stop in order: %v", p.id, err)
+			}
+		})
+	}
+	stopping.Wait()
+	var nodes []stored
+	for _, p := range r.c.nodes {
+		has, err := p.stored(ctx)
+		require.NoError(t, err)
+		nodes = append(nodes, has)
+	}
+	broken, same := differences(nodes, func(partition string) kept {
+		return how[partition[:strings.LastIndexByte(partition, '-')]]
+	})
+	r.report.same = same
+	return broken
 }
 
 // progress returns once every partition has been written to again.

@@ -53,20 +53,20 @@ func (r *report) check(l *ledger, final map[int32][]string) {
 		for offset, payload := range payloads {
 			if _, twice := where[payload]; twice {
 				r.duplicated++
-				l.broken = append(l.broken, fmt.Sprintf("%s is there twice, the second time at "+
-					"%d-%d", payload, partition, offset))
+				l.violation("%s is there twice, the second time at %d-%d", payload, partition,
+					offset)
+			} else {
+				where[payload] = int64(offset)
 			}
-			where[payload] = int64(offset)
 			parts := strings.Split(payload, "|")
 			n, err := strconv.Atoi(parts[len(parts)-1])
 			if err != nil {
-				l.broken = append(l.broken, fmt.Sprintf("a strange payload %q", payload))
+				l.violation("a strange payload %q", payload)
 				continue
 			}
 			if before, ok := last[parts[0]]; ok && n <= before {
 				r.reordered++
-				l.broken = append(l.broken,
-					fmt.Sprintf("%s comes after number %d", payload, before))
+				l.violation("%s comes after number %d", payload, before)
 			}
 			last[parts[0]] = n
 		}
@@ -75,17 +75,16 @@ func (r *report) check(l *ledger, final map[int32][]string) {
 		offset, there := where[a.payload]
 		if !there || a.offset >= 0 && offset != a.offset {
 			r.lost++
-			l.broken = append(l.broken, fmt.Sprintf(
-				"%s was acknowledged at %d-%d, and is at %d (%v)", a.payload, a.partition,
-				a.offset, offset, there))
+			l.violation("%s was acknowledged at %d-%d, and is at %d (%v)", a.payload,
+				a.partition, a.offset, offset, there)
 		}
 	}
 	for partition, seen := range l.read {
 		for offset, payload := range seen {
 			if offset >= int64(len(final[partition])) || final[partition][offset] != payload {
 				r.different++
-				l.broken = append(l.broken, fmt.Sprintf("a reader saw %s at %d-%d, where the log "+
-					"holds something else", payload, partition, offset))
+				l.violation("a reader saw %s at %d-%d, where the log holds something else",
+					payload, partition, offset)
 			}
 		}
 	}

@@ -1,8 +1,9 @@
-// Package chaos runs a cluster of real processes, breaks it in every way that a
-// machine and a network break, and checks what its clients were told against
-// what the log holds in the end: nothing acknowledged is lost, nothing is there
-// twice, nothing is out of order, and every operation on a partition looks as if
-// it had happened at one moment.
+// Package chaos runs a cluster of real processes, breaks it in every way that
+// machines, disks, networks and operators break one, and checks what its clients
+// were told against what the nodes hold in the end: nothing acknowledged is lost,
+// twice or out of order; operations look as if each had happened at one moment;
+// committed offsets do not go back, and no partition has two owners; replicas are
+// equal, batch by batch; and processes have not grown.
 package chaos
 
 import (
@@ -35,12 +36,13 @@ type process struct {
 	args   []string
 	binary string
 
-	grpc, etcd string // host:port
+	addresses
 
 	mu      sync.Mutex
 	running *exec.Cmd
 	exited  chan struct{} // closed when running has ended
 	err     error         // of running; set before exited is closed
+	began   int64         // how long log was when it started
 
 	conn *grpc.ClientConn
 }
@@ -49,6 +51,7 @@ type process struct {
 type cluster struct {
 	nodes []*process
 	net   *network
+	told  []wounded // damage that was done to files
 }
 
 // newCluster prepares count nodes below a directory. They do not run yet.
@@ -58,25 +61,29 @@ func newCluster(
 	c := &cluster{net: net}
 	var peers []string
 	for i := range count {
-		grpcAddress, etcdAddress, err := net.addresses(i)
+		at, err := net.addresses(i)
 		if err != nil {
 			return nil, err
 		}
-		peers = append(peers, fmt.Sprintf("%d=%s", i, etcdAddress))
+		peers = append(peers, fmt.Sprintf("%d=%s", i, at.publicPeer))
 		c.nodes = append(c.nodes, &process{
 			id: i, dir: filepath.Join(dir, "node-"+strconv.Itoa(i)), net: net, binary: binary,
-			log:  filepath.Join(dir, "node-"+strconv.Itoa(i)+".log"),
-			grpc: grpcAddress, etcd: etcdAddress,
+			log:       filepath.Join(dir, "node-"+strconv.Itoa(i)+".log"),
+			addresses: at,
 		})
+	}
+	if net.proxies != nil {
+		net.proxies.pid = func(node int) int { return c.nodes[node].pid() }
 	}
 	for _, p := range c.nodes {
 		if err := os.MkdirAll(p.dir, 0o755); err != nil {
 			return nil, err
 		}
 		p.args = []string{
-			"serve", "--node-id", strconv.Itoa(p.id), "--rack", "rack-" + strconv.Itoa(p.id),
+			"serve", "--node-id", strconv.Itoa(p.id), "--rack", rackOf(p.id),
 			"--data-dir", filepath.Join(p.dir, "data"), "--grpc-listen", p.grpc,
-			"--http-listen", "", "--registry-listen", "", "--etcd-peer-listen", p.etcd,
+			"--advertise-grpc", p.publicGRPC, "--http-listen", p.http,
+			"--registry-listen", "", "--etcd-peer-listen", p.etcd,
 			"--etcd-initial-cluster", strings.Join(peers, ","),
 		}
 		for name, value := range set {
@@ -98,6 +105,9 @@ func newCluster(
 	return c, nil
 }
 
+// rackOf returns the rack of a node.
+func rackOf(id int) string { return "rack-" + strconv.Itoa(id) }
+
 // start runs the process of a node.
 func (p *process) start() error {
 	p.mu.Lock()
@@ -107,22 +117,51 @@ func (p *process) start() error {
 		return err
 	}
 	defer log.Close()
+	if size, err := log.Stat(); err == nil {
+		p.began = size.Size()
+	}
 	cmd := p.net.command(p.id, p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	if err := p.net.up(p.id); err != nil {
+		return err
+	}
 	exited := make(chan struct{})
 	p.running, p.exited = cmd, exited
 	go func() {
 		err := cmd.Wait()
+		p.net.down(p.id)
 		p.mu.Lock()
 		p.err = err
 		p.mu.Unlock()
 		close(exited)
 	}()
 	return nil
+}
+
+// pid returns that of the process, or 0 if it does not run.
+func (p *process) pid() int {
+	if !p.alive() {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running.Process.Pid
+}
+
+// says returns what the process has said since it was started.
+func (p *process) says() string {
+	p.mu.Lock()
+	began := p.began
+	p.mu.Unlock()
+	raw, err := os.ReadFile(p.log)
+	if err != nil || int64(len(raw)) < began {
+		return ""
+	}
+	return string(raw[began:])
 }
 
 // signal sends a signal to the process.
@@ -263,9 +302,7 @@ func (c *cluster) close() {
 	}
 }
 
-// violations returns lines of the nodes' logs that say that a rule was broken,
-// or that something panicked. A full disk may end a process by SIGBUS, which is
-// none: a page of a mapped file has no room.
+// violations returns lines of the nodes' logs that say that a rule was broken.
 func (c *cluster) violations() []string {
 	var found []string
 	for _, p := range c.nodes {
@@ -274,13 +311,21 @@ func (c *cluster) violations() []string {
 			continue
 		}
 		for line := range strings.SplitSeq(string(raw), "\n") {
-			if strings.Contains(line, "INVARIANT") || strings.Contains(line, "panic in a ") ||
-				strings.HasPrefix(line, "panic: ") {
+			if breaks(line) {
 				found = append(found, fmt.Sprintf("node %d: %s", p.id, line))
 			}
 		}
 	}
 	return found
+}
+
+// breaks reports whether a line of a log says that an invariant is broken, or
+// that something panicked. A full disk may end a process by SIGBUS, which is
+// none: a page of a mapped file has no room.
+func breaks(line string) bool {
+	return strings.Contains(line, "INVARIANT") || strings.Contains(line, "panic in a ") ||
+		strings.HasPrefix(line, "panic: ") ||
+		strings.HasPrefix(line, "fatal error: ") && line != "fatal error: fault"
 }
 
 // sleep waits, or until ctx ends.

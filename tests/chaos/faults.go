@@ -5,22 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
 // faultKind is one way to break a cluster. Inject breaks it and returns what
 // repairs it, which also waits until the cluster is whole again.
 type faultKind struct {
-	name string
-	// links says that it needs links that can be cut.
-	links  bool
+	name   string
+	needs  need
 	inject injector
 	// hold is how long the fault stays before it is repaired, in ms.
 	holdMin, holdMax int
 }
+
+// need is what a fault needs of its surroundings.
+type need int
+
+const (
+	links      need = 1 << iota // that can be cut
+	proxied                     // proxies in the links
+	namespaces                  // network namespaces
+	ownDisk                     // a small file system of its own for each node
+	copies                      // two more replicas of everything
+)
 
 // hold chooses how long a fault stays.
 func (f *faultKind) hold(random *rand.Rand) time.Duration {
@@ -36,26 +46,50 @@ var faultKinds = []faultKind{
 	{name: "kill -9 two", inject: killSome(2), holdMin: 100, holdMax: 4000},
 	{name: "kill -9 all", inject: killSome(3), holdMin: 50, holdMax: 1000},
 	{name: "kill -9 during the start", inject: killStarting, holdMin: 50, holdMax: 500},
+	{name: "kill -9 the etcd leader", inject: killEtcdLeader, holdMin: 100, holdMax: 4000},
 	{name: "pause", inject: pause, holdMin: 500, holdMax: 14000},
+	{
+		name: "pause the etcd leader beyond its lease", inject: pauseEtcdLeader,
+		holdMin: 10_000, holdMax: 14_000,
+	},
 	{name: "rolling restart", inject: rolling, holdMin: 0, holdMax: 0},
 	{
-		name: "cut off, two-way", links: true, inject: isolate(true, ""),
+		name: "cut off, two-way", needs: links, inject: isolate(true, ""),
 		holdMin: 1000, holdMax: 14000,
 	},
 	{
-		name: "cut off, one-way", links: true, inject: isolate(false, ""),
+		name: "cut off, one-way", needs: links, inject: isolate(false, ""),
 		holdMin: 1000, holdMax: 14000,
 	},
 	{
-		name: "cut off, etcd only", links: true, inject: isolate(true, etcdPort),
+		name: "cut off, etcd only", needs: links, inject: isolate(true, etcdPort),
 		holdMin: 1000, holdMax: 14000,
 	},
 	{
-		name: "cut off, gRPC only", links: true, inject: isolate(true, grpcPort),
+		name: "cut off, gRPC only", needs: links, inject: isolate(true, grpcPort),
 		holdMin: 1000, holdMax: 14000,
 	},
-	{name: "unplugged", links: true, inject: unplug, holdMin: 1000, holdMax: 14000},
-	{name: "disk full", inject: fill, holdMin: 1000, holdMax: 6000},
+	{name: "unplugged", needs: namespaces, inject: unplug, holdMin: 1000, holdMax: 14000},
+	{
+		name: "slow links", needs: proxied, holdMin: 2000, holdMax: 10_000,
+		inject: disturb(trouble{delay: 20 * time.Millisecond, jitter: 80 * time.Millisecond}),
+	},
+	{
+		name: "links that reset", needs: proxied, holdMin: 2000, holdMax: 10_000,
+		inject: disturb(trouble{reset: 0.02}),
+	},
+	{
+		name: "links that end half", needs: proxied, holdMin: 2000, holdMax: 10_000,
+		inject: disturb(trouble{finish: 0.02}),
+	},
+	{
+		name: "black hole, one link, one-way", needs: proxied, holdMin: 2000, holdMax: 14_000,
+		inject: blackHole,
+	},
+	{name: "disk full", needs: ownDisk, inject: fill, holdMin: 1000, holdMax: 6000},
+	{name: "lost log", needs: copies, inject: lose("log"), holdMin: 100, holdMax: 8000},
+	{name: "lost disk", needs: copies, inject: lose(""), holdMin: 100, holdMax: 8000},
+	{name: "damaged file", needs: copies, inject: damage, holdMin: 100, holdMax: 4000},
 }
 
 // injector breaks a cluster, and returns what repairs it.
@@ -125,12 +159,6 @@ func rolling(ctx context.Context, c *cluster, random *rand.Rand) (func() error, 
 func isolate(both bool, port string) injector {
 	return func(_ context.Context, c *cluster, random *rand.Rand) (func() error, error) {
 		p := victims(c, random, 1)[0]
-		repair := func() error {
-			for i := range c.nodes {
-				c.net.heal(i)
-			}
-			return nil
-		}
 		var errs []error
 		for _, other := range c.nodes {
 			if other == p {
@@ -141,7 +169,7 @@ func isolate(both bool, port string) injector {
 				errs = append(errs, c.net.drop(other.id, p.id, port))
 			}
 		}
-		return repair, errors.Join(errs...)
+		return c.mend, errors.Join(errs...)
 	}
 }
 
@@ -150,24 +178,69 @@ func unplug(_ context.Context, c *cluster, random *rand.Rand) (func() error, err
 	return func() error { return c.net.plug(p.id) }, c.net.unplug(p.id)
 }
 
-// fill fills the disk of one node, which must be one of its own (a tmpfs). The
-// node may stop; it is started again when there is room.
-func fill(_ context.Context, c *cluster, random *rand.Rand) (func() error, error) {
-	p := victims(c, random, 1)[0]
-	path := filepath.Join(p.dir, "filling")
-	file, err := os.Create(path)
+// etcdLeader returns the node whose etcd leads the quorum.
+func etcdLeader(ctx context.Context, c *cluster) (*process, error) {
+	ctx, cancel := context.WithTimeout(ctx, wholeTime)
+	defer cancel()
+	for {
+		for _, p := range c.nodes {
+			got, err := sluicev1.NewClusterServiceClient(p.conn).ListQuorumMembers(ctx,
+				&sluicev1.ListQuorumMembersRequest{})
+			if err != nil {
+				continue
+			}
+			for _, m := range got.GetMembers() {
+				if m.GetLeader() && m.BrokerId != nil {
+					return c.nodes[m.GetBrokerId()], nil
+				}
+			}
+		}
+		if err := sleep(ctx, retryPause); err != nil {
+			return nil, fmt.Errorf("finding the leader of etcd: %w", err)
+		}
+	}
+}
+
+func killEtcdLeader(ctx context.Context, c *cluster, _ *rand.Rand) (func() error, error) {
+	p, err := etcdLeader(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(p.dir, &st); err != nil {
+	p.kill()
+	return c.revive, nil
+}
+
+func pauseEtcdLeader(ctx context.Context, c *cluster, _ *rand.Rand) (func() error, error) {
+	p, err := etcdLeader(ctx, c)
+	if err != nil {
 		return nil, err
 	}
-	free := int64(st.Bavail) * st.Bsize
-	err = syscall.Fallocate(int(file.Fd()), 0, 0, free)
-	if err != nil && !errors.Is(err, syscall.ENOSPC) {
-		return nil, fmt.Errorf("filling the disk of node %d: %w", p.id, err)
+	return func() error { return p.signal(syscall.SIGCONT) }, p.signal(syscall.SIGSTOP)
+}
+
+// disturb puts trouble on all links of one node, in both directions.
+func disturb(t trouble) injector {
+	return func(_ context.Context, c *cluster, random *rand.Rand) (func() error, error) {
+		p := victims(c, random, 1)[0]
+		for _, other := range c.nodes {
+			if other != p {
+				c.net.proxies.set(p.id, other.id, "", t)
+				c.net.proxies.set(other.id, p.id, "", t)
+			}
+		}
+		return c.mend, nil
 	}
-	return func() error { return errors.Join(os.Remove(path), c.revive()) }, nil
+}
+
+// blackHole lets nothing through from one node to one other.
+func blackHole(_ context.Context, c *cluster, random *rand.Rand) (func() error, error) {
+	two := victims(c, random, 2)
+	c.net.proxies.set(two[0].id, two[1].id, "", trouble{held: true})
+	return c.mend, nil
+}
+
+// mend heals all links.
+func (c *cluster) mend() error {
+	c.net.heal()
+	return nil
 }

@@ -74,11 +74,8 @@ func (h *history) operate(
 			o.unknown = true
 			h.add(o)
 		}
-		if err != nil {
-			if e := fault.From(err); !e.Retriable && e.Fault != fault.StorageFull &&
-				e.Fault != fault.Cancelled {
-				l.violation("a single operation of client %d: %v", client, err)
-			}
+		if err != nil && !again(err) {
+			l.violation("a single operation of client %d: %v", client, err)
 		}
 		_ = sleep(ctx, time.Duration(10+random.IntN(60))*time.Millisecond)
 	}

@@ -15,8 +15,11 @@ import (
 
 // The topics of a run.
 const (
-	loadTopic   = "load"   // idempotent producers
-	linearTopic = "linear" // single operations, for the linearizability check
+	loadTopic    = "load"    // idempotent producers
+	linearTopic  = "linear"  // single operations, for the linearizability check
+	restTopic    = "rest"    // producers and readers that speak HTTP
+	movedTopic   = "moved"   // two replicas, which move between the nodes all the time
+	sessionTopic = "session" // a client that reads what it has written
 )
 
 // ack is a record that was acknowledged.
@@ -27,8 +30,11 @@ type ack struct {
 	at        time.Time
 }
 
-// ledger is what the clients were told.
+// ledger is what the clients of a topic were told.
 type ledger struct {
+	topic      string
+	partitions int32
+
 	mu      sync.Mutex
 	acks    []ack
 	unknown map[string]bool // payloads that may be there
@@ -37,14 +43,18 @@ type ledger struct {
 	read    map[int32]map[int64]string // what readers saw, by partition and offset
 }
 
-func newLedger() *ledger {
-	return &ledger{unknown: map[string]bool{}, read: map[int32]map[int64]string{}}
+func newLedger(topic string, partitions int32) *ledger {
+	return &ledger{
+		topic: topic, partitions: partitions, unknown: map[string]bool{},
+		read: map[int32]map[int64]string{},
+	}
 }
 
 func (l *ledger) violation(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.broken = append(l.broken, fmt.Sprintf(format, args...))
+	l.broken = append(l.broken, time.Now().UTC().Format("15:04:05.000 ")+l.topic+": "+
+		fmt.Sprintf(format, args...))
 }
 
 // producer writes numbered records with one producer id, one request at a time
@@ -67,13 +77,17 @@ const (
 	settleLimit = 2 * time.Minute
 )
 
+func newProducer(c *cluster, l *ledger, number int, random *rand.Rand) *producer {
+	return &producer{c: c, ledger: l, number: number, random: random, written: map[int32]int{}}
+}
+
 // run writes until ctx ends, and then brings what is under way to an end.
-func (p *producer) run(ctx context.Context, partitions int32) {
+func (p *producer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if p.next == nil && !p.begin(ctx) {
 			return
 		}
-		p.write(ctx, p.random.Int32N(partitions))
+		p.write(ctx, p.random.Int32N(p.ledger.partitions))
 		_ = sleep(ctx, time.Duration(p.random.IntN(20))*time.Millisecond)
 	}
 }
@@ -100,7 +114,7 @@ func (p *producer) any() *process { return p.c.nodes[p.random.IntN(len(p.c.nodes
 func (p *producer) write(ctx context.Context, partition int32) {
 	sequence := p.next[partition]
 	request := &sluicev1.ProduceRequest{
-		Topic: loadTopic, Partition: &partition, ProducerId: &p.id, ProducerEpoch: &p.epoch,
+		Topic: p.ledger.topic, Partition: &partition, ProducerId: &p.id, ProducerEpoch: &p.epoch,
 		BaseSequence: &sequence, Timeout: durationpb.New(callTime),
 	}
 	var payloads []string
@@ -127,7 +141,7 @@ func (p *producer) write(ctx context.Context, partition int32) {
 			p.acked(partition, payloads, nil)
 			p.next[partition] = sequence + int32(len(payloads))
 			return
-		case !e.Retriable && e.Fault != fault.StorageFull && e.Fault != fault.Cancelled:
+		case !again(err):
 			p.ledger.violation("producer %d, partition %d, sequence %d: %v", p.number, partition,
 				sequence, err)
 			p.give(payloads)
@@ -143,6 +157,13 @@ func (p *producer) write(ctx context.Context, partition int32) {
 		p.ledger.mu.Unlock()
 		_ = sleep(context.WithoutCancel(ctx), retryPause)
 	}
+}
+
+// again reports whether a call that failed may be made again: a call that was
+// cancelled ran out of time, and a disk may have room again.
+func again(err error) bool {
+	e := fault.From(err)
+	return e.Retriable || e.Fault == fault.StorageFull || e.Fault == fault.Cancelled
 }
 
 // give gives up on records: they may be there, and the sequence is lost.
@@ -176,7 +197,7 @@ func (l *ledger) follow(ctx context.Context, c *cluster, partition int32, random
 		call, cancel := context.WithTimeout(ctx, callTime)
 		page, err := sluicev1.NewLogServiceClient(c.nodes[random.IntN(len(c.nodes))].conn).Fetch(
 			call, &sluicev1.FetchRequest{
-				Topic: loadTopic, Partition: partition, Offset: next,
+				Topic: l.topic, Partition: partition, Offset: next,
 				MaxWait: durationpb.New(500 * time.Millisecond),
 			})
 		cancel()
@@ -187,20 +208,28 @@ func (l *ledger) follow(ctx context.Context, c *cluster, partition int32, random
 			_ = sleep(ctx, retryPause)
 			continue
 		}
-		l.mu.Lock()
-		seen := l.read[partition]
-		if seen == nil {
-			seen = map[int64]string{}
-			l.read[partition] = seen
-		}
 		for _, r := range page.GetRecords() {
-			if r.GetOffset() != next {
-				l.broken = append(l.broken, fmt.Sprintf("partition %d: offset %d follows %d",
-					partition, r.GetOffset(), next-1))
-			}
-			seen[r.GetOffset()] = string(r.GetValue())
+			l.saw(partition, next, r.GetOffset(), string(r.GetValue()))
 			next = r.GetOffset() + 1
 		}
-		l.mu.Unlock()
 	}
+}
+
+// saw notes that a reader who expected an offset got a record.
+func (l *ledger) saw(partition int32, expected, offset int64, payload string) {
+	if offset != expected {
+		l.violation("partition %d: offset %d follows %d", partition, offset, expected-1)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := l.read[partition]
+	if seen == nil {
+		seen = map[int64]string{}
+		l.read[partition] = seen
+	}
+	if before, ok := seen[offset]; ok && before != payload {
+		l.broken = append(l.broken, fmt.Sprintf("%s-%d: readers saw %q and %q at %d", l.topic,
+			partition, before, payload, offset))
+	}
+	seen[offset] = payload
 }

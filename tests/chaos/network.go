@@ -12,36 +12,43 @@ import (
 	"github.com/sluicelog/sluice/tests/port"
 )
 
-// network is how the nodes reach each other: by the loopback, or, for root,
-// each in a network namespace of its own, on a bridge that this process is on,
-// too, so that any link can be cut.
+// network is how the nodes reach each other: by the loopback, there by way of
+// proxies if any link is to be cut, or, for root, each in a network namespace of
+// its own, on a bridge that this process is on, too.
 type network struct {
-	name  string // of the bridge, and the beginning of every other name; empty: loopback
-	third int    // of the addresses 10.213.<third>.<node + 1>
-	count int
+	name    string // of the bridge, and the beginning of every other name; empty: loopback
+	third   int    // of the addresses 10.213.<third>.<node + 1>
+	count   int
+	proxies *proxies // nil where there are none
 }
 
+// The ports in a namespace, which name the kind of a port anywhere.
 const (
 	grpcPort = "9092"
 	etcdPort = "2380"
+	httpPort = "8082"
 )
 
-// newNetwork makes namespaces for count nodes. Where that is not possible, for
-// which it says why, the nodes use the loopback.
-func newNetwork(count int) (n *network, why error) {
+// newNamespaces makes namespaces for count nodes.
+func newNamespaces(count int) (*network, error) {
 	if os.Geteuid() != 0 {
-		return &network{}, errors.New("only root makes network namespaces")
+		return nil, errors.New("only root makes network namespaces")
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		return &network{}, err
+		return nil, err
 	}
-	n = &network{count: count, third: os.Getpid() % 250}
+	n := &network{count: count, third: os.Getpid() % 250}
 	n.name = "slc" + strconv.Itoa(n.third)
 	if err := n.build(); err != nil {
 		n.close()
-		return &network{}, err
+		return nil, err
 	}
 	return n, nil
+}
+
+// newProxied puts proxies between nodes on the loopback.
+func newProxied(count int, seed uint64) *network {
+	return &network{count: count, proxies: newProxies(seed)}
 }
 
 func (n *network) build() error {
@@ -69,8 +76,11 @@ func (n *network) build() error {
 	return errors.Join(errs...)
 }
 
-// close removes the namespaces and the bridge.
+// close removes the namespaces and the bridge, or ends the proxies.
 func (n *network) close() {
+	if n.proxies != nil {
+		n.proxies.close()
+	}
 	if n.name == "" {
 		return
 	}
@@ -87,30 +97,55 @@ func (n *network) link(i int) string { return n.name + "o" + strconv.Itoa(i) }
 
 func (n *network) address(i int) string { return fmt.Sprintf("10.213.%d.%d", n.third, i+1) }
 
-// cuttable reports whether links can be cut.
-func (n *network) cuttable() bool { return n.name != "" }
+// addresses are where a node listens, and where the other nodes reach it.
+type addresses struct {
+	grpc, etcd, http       string
+	publicGRPC, publicPeer string
+}
 
-// addresses returns where a node serves gRPC and where its etcd listens.
-func (n *network) addresses(i int) (grpcAddress, etcdAddress string, err error) {
-	if n.cuttable() {
-		return net.JoinHostPort(n.address(i), grpcPort), net.JoinHostPort(n.address(i), etcdPort),
-			nil
+// addresses returns those of a node.
+func (n *network) addresses(i int) (addresses, error) {
+	if n.name != "" {
+		at := func(port string) string { return net.JoinHostPort(n.address(i), port) }
+		return addresses{at(grpcPort), at(etcdPort), at(httpPort), at(grpcPort), at(etcdPort)}, nil
 	}
-	var free [2]string
+	var free [3]string
 	for j := range free {
+		var err error
 		if free[j], err = port.Find(); err != nil {
-			return "", "", err
+			return addresses{}, err
 		}
 	}
-	return free[0], free[1], nil
+	a := addresses{free[0], free[1], free[2], free[0], free[1]}
+	if n.proxies == nil {
+		return a, nil
+	}
+	var errs [2]error
+	a.publicGRPC, errs[0] = n.proxies.front(i, grpcPort, a.grpc)
+	a.publicPeer, errs[1] = n.proxies.front(i, etcdPort, a.etcd)
+	return a, errors.Join(errs[:]...)
 }
 
 // command runs a program in the namespace of a node.
 func (n *network) command(i int, program string, args ...string) *exec.Cmd {
-	if !n.cuttable() {
+	if n.name == "" {
 		return exec.Command(program, args...)
 	}
 	return exec.Command("ip", append([]string{"netns", "exec", n.space(i), program}, args...)...)
+}
+
+// up is told that a node starts, and down that it has ended.
+func (n *network) up(i int) error {
+	if n.proxies == nil {
+		return nil
+	}
+	return n.proxies.up(i)
+}
+
+func (n *network) down(i int) {
+	if n.proxies != nil {
+		n.proxies.down(i)
+	}
 }
 
 // unplug takes a node off the bridge: nobody reaches it, this process neither.
@@ -122,6 +157,10 @@ func (n *network) plug(i int) error { return ip("link", "set", n.link(i), "maste
 // drop makes a node drop what it would send to another: everything, or what
 // goes to or comes from one port. This process goes on reaching both.
 func (n *network) drop(from, to int, port string) error {
+	if n.proxies != nil {
+		n.proxies.set(from, to, port, trouble{held: true})
+		return nil
+	}
 	if port == "" {
 		return ip("-n", n.space(from), "rule", "add", "to", n.address(to), "prio", "10",
 			"blackhole")
@@ -133,9 +172,15 @@ func (n *network) drop(from, to int, port string) error {
 			port, "prio", "10", "blackhole"))
 }
 
-// heal takes back everything that a node drops.
-func (n *network) heal(from int) {
-	for ip("-n", n.space(from), "rule", "del", "prio", "10") == nil { // until none is left
+// heal takes back everything that nodes drop.
+func (n *network) heal() {
+	if n.proxies != nil {
+		n.proxies.heal()
+		return
+	}
+	for i := range n.count {
+		for ip("-n", n.space(i), "rule", "del", "prio", "10") == nil { // until none is left
+		}
 	}
 }
 
