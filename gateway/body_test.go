@@ -154,7 +154,7 @@ func TestTooManyAtOnceIs429(t *testing.T) {
 	assert.Equal(t, http.StatusOK, (<-finished).status)
 	require.Eventually(t, func() bool {
 		return f.do(t, http.MethodGet, "/v1/topics", "").status == http.StatusOK
-	}, 10*time.Second, time.Millisecond, "the place is free once its request is done")
+	}, time.Minute, time.Millisecond, "the place is free once its request is done")
 }
 
 func TestBodiesInProgressAreBounded(t *testing.T) {
@@ -217,7 +217,7 @@ func (s *served) raw(t testing.TB, text string) string {
 	conn, err := net.Dial("tcp", s.address)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(conn, text)
 	require.NoError(t, err)
 	answer, _ := io.ReadAll(conn) // a reset after the answer is as good as its end
@@ -267,10 +267,9 @@ func TestMalformedHTTP(t *testing.T) {
 }
 
 func TestASlowCallerIsCutOff(t *testing.T) {
-	s := serve(t, func(l *gateway.Limits) {
-		l.HeaderTimeout, l.BodyTimeout = 50*time.Millisecond, 50*time.Millisecond
-	})
-	assert.Empty(t, s.raw(t, "GET / HTTP/1.1\r\nHost: a\r\nX: "), "headers never end")
+	headers := serve(t, func(l *gateway.Limits) { l.HeaderTimeout = 50 * time.Millisecond })
+	assert.Empty(t, headers.raw(t, "GET / HTTP/1.1\r\nHost: a\r\nX: "), "headers never end")
+	s := serve(t, func(l *gateway.Limits) { l.BodyTimeout = 50 * time.Millisecond })
 	answer := s.raw(t, "POST /v1/topics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+
 		"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	assert.Contains(t, answer, "HTTP/1.1 408", "the body never ends")
@@ -287,9 +286,7 @@ func TestASlowCallerIsCutOff(t *testing.T) {
 }
 
 func TestALongPollOutlastsTheBodyTimeout(t *testing.T) {
-	s := serve(t, func(l *gateway.Limits) {
-		l.HeaderTimeout, l.BodyTimeout = 20*time.Millisecond, 20*time.Millisecond
-	})
+	s := serve(t, func(l *gateway.Limits) { l.BodyTimeout = 20 * time.Millisecond })
 	answer, err := http.Get(s.url + "/v1/topics/orders/partitions/0/records?max_wait=100ms")
 	require.NoError(t, err)
 	defer answer.Body.Close()

@@ -196,11 +196,11 @@ func TestSubscriptions(t *testing.T) {
 	other.ok(t, http.MethodPost, "/subscription", `{"topics":["orders"]}`)
 	require.Eventually(t, func() bool {
 		return strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic") == 2
-	}, 10*time.Second, time.Millisecond, "the group shares its partitions without a read")
+	}, time.Minute, time.Millisecond, "the group shares its partitions without a read")
 	other.ok(t, http.MethodDelete, "", "")
 	require.Eventually(t, func() bool {
 		return strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic") == 3
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	c.ok(t, http.MethodDelete, "/subscription", "")
 	assert.JSONEq(t, `{"topics":[]}`, c.ok(t, http.MethodGet, "/subscription", ""))
 	assert.Len(t, f.groups.left, 2)
@@ -240,7 +240,7 @@ func TestAConsumerThatWasTakenForDead(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return len(values(t, c.read(t, "?timeout=100"))) == 1
-	}, 10*time.Second, time.Millisecond, "what was not committed comes again")
+	}, time.Minute, time.Millisecond, "what was not committed comes again")
 	c.ok(t, http.MethodPost, "/offsets", "")
 	f.groups.mu.Lock()
 	f.groups.stale = 1
@@ -264,7 +264,7 @@ func TestALongPoll(t *testing.T) {
 
 	waiting := f.later(t, c.path+"/records?timeout=60000")
 	again := f.later(t, c.path+"/records?timeout=60000")
-	require.Eventually(t, func() bool { return f.gateway.Reading(c.path) }, 10*time.Second,
+	require.Eventually(t, func() bool { return f.gateway.Reading(c.path) }, time.Minute,
 		time.Millisecond)
 	c.ok(t, http.MethodDelete, "", "")
 	for _, answer := range []reply{<-waiting, <-again} {

@@ -73,7 +73,7 @@ func TestAGroupConsumesOverSockets(t *testing.T) {
 		_, _, err = first.Read(t.Context())
 	}
 	assert.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(err))
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, 20*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
 	answer = f.do(t, http.MethodGet, "/v1/groups/billing", "")
 	assert.Contains(t, answer.body, "GROUP_STATE_EMPTY", "both have left")
@@ -117,6 +117,6 @@ func TestBadConsumers(t *testing.T) {
 	say(t, conn, `{"join":{"client_id":"`+strings.Repeat("x", 300<<10)+`"}}`)
 	_, _, err = conn.Read(t.Context())
 	assert.Equal(t, websocket.StatusMessageTooBig, websocket.CloseStatus(err), "%v", err)
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, 20*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
 }

@@ -63,7 +63,7 @@ func TestASocketFollowsTheTopic(t *testing.T) {
 	assert.Contains(t, message(t, conn), `"partition":1,"offset":"0"`)
 	assert.Contains(t, message(t, conn), `"partition":1,"offset":"1"`)
 	require.NoError(t, conn.Close(websocket.StatusNormalClosure, ""))
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, 10*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
 
 	conn, _, err = dialSocket(t, f.url+tail+"?from=0:1,1:1&key=x")
@@ -118,9 +118,9 @@ func TestASocketThatDoesNotAnswerIsCutOff(t *testing.T) {
 	for range 40 {
 		f.append("orders", 0, strings.Repeat("x", 256<<10))
 	}
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, 20*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
-	assert.Eventually(t, func() bool { return f.gateway.HubBytes() == 0 }, 20*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.HubBytes() == 0 }, time.Minute,
 		time.Millisecond)
 }
 
@@ -168,6 +168,6 @@ func TestACallerThatTalksOnATailIsClosed(t *testing.T) {
 	require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte(`{}`)))
 	_, _, err = conn.Read(t.Context())
 	assert.Equal(t, websocket.StatusPolicyViolation, websocket.CloseStatus(err))
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, 10*time.Second,
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
 }

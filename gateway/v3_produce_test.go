@@ -284,7 +284,7 @@ func TestV3StreamsThatBreak(t *testing.T) {
 	list := f.receipts(t, v3Records, "{\"value\":{\"type\":\"STRING\",\"data\":\"\xe9\"}}",
 		"Content-Type: application/json; charset=ISO-8859-1")
 	assert.Equal(t, number(2), at(list[0], "value")["size"])
-	require.Eventually(t, func() bool { return f.gateway.BodyBytes() == 0 }, 10*time.Second,
+	require.Eventually(t, func() bool { return f.gateway.BodyBytes() == 0 }, time.Minute,
 		time.Millisecond, "nothing of a stream is kept")
 }
 

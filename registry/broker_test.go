@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func on(t testing.TB, conn grpc.ClientConnInterface, changes ...func(*Config)) *
 	r, err := New(c)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, r.WaitReady(ctx))
 	return &rig{t, r}
@@ -60,7 +61,7 @@ func TestADeletedTopicIsAnEmptyRegistry(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		return g.call("GET", "/subjects", "").Body.String() == `[]`
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	g.ok("POST", "/subjects/t/versions", posting(`"int"`), `{"id":1}`)
 }
 
@@ -73,11 +74,13 @@ func TestManyRegistrarsOnOneBroker(t *testing.T) {
 // middle of registrations, and looks for every one that was answered.
 func TestAnsweredSchemasOutliveTheNode(t *testing.T) {
 	n := node.Start(t)
-	g := on(t, n.Conn(), func(c *Config) { c.Limits.WriteTimeout = time.Second })
+	g := on(t, n.Conn(), func(c *Config) { c.Limits.WriteTimeout = 10 * time.Second })
 	answers := make(chan [2]int, 1000)
 	enough, registering := make(chan struct{}), make(chan struct{})
+	begun := sync.OnceFunc(func() { close(enough) })
 	go func() {
 		defer close(registering)
+		defer begun() // a failure is seen below
 		for i := range 1000 {
 			w := g.call("POST", fmt.Sprintf("/subjects/s%d/versions", i), posting(distinct(i)))
 			var id int
@@ -86,7 +89,7 @@ func TestAnsweredSchemasOutliveTheNode(t *testing.T) {
 			}
 			answers <- [2]int{i, id}
 			if i == 20 {
-				close(enough)
+				begun()
 			}
 		}
 	}()
@@ -127,5 +130,5 @@ func TestATopicOfAnotherShapeIsRefused(t *testing.T) {
 	defer r.Close()
 	require.Eventually(t, func() bool {
 		return r.Ready() != nil && strings.Contains(r.Ready().Error(), "has 2 partitions")
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }

@@ -151,7 +151,7 @@ func open(t testing.TB, log *memoryLog, changes ...func(*Config)) *rig {
 	r, err := newRegistry(c, log.journal())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, r.WaitReady(ctx))
 	return &rig{t, r}

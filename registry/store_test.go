@@ -282,7 +282,7 @@ func TestALogThatBeginsAnew(t *testing.T) {
 	log.mu.Unlock()
 	require.Eventually(t, func() bool {
 		return g.call("GET", "/subjects", "").Body.String() == `[]`
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	g.ok("POST", "/subjects/s/versions", posting(`"long"`), `{"id":1}`)
 }
 

@@ -166,7 +166,7 @@ func (b *backend) start(ctx context.Context, dir string) error {
 		b.server = server
 	case err = <-b.fatal:
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		err = b.explainLate(context.Cause(ctx))
 		go func() { // it may never come to that, and the process is about to end
 			if <-started == nil {
 				server.Close()
