@@ -228,6 +228,9 @@ func cleanerConfig(settings setting.Broker) storage.CleanerConfig {
 // removeOthers deletes the stored partitions that the cluster does not give the
 // node: those of deleted topics.
 func (s *Server) removeOthers(ctx context.Context, snapshot *cluster.Snapshot) error {
+	if snapshot.Restoring() {
+		return nil // what was not in the backup gets a place first
+	}
 	var errs []error
 	for _, id := range s.store.Partitions() {
 		t, ok := snapshot.TopicByID(cluster.UUID(id.Topic))

@@ -33,6 +33,8 @@ func (c *clusterService) GetCluster(
 	message.UnderReplicatedPartitionCount = h.underReplicated
 	message.LeaderlessPartitionCount = h.leaderless
 	message.ReassigningPartitionCount = h.reassigning
+	message.RestoringPartitionCount = h.restoring
+	message.AwaitedBrokerIds = snapshot.Awaited()
 	return &sluicev1.GetClusterResponse{Cluster: message}, nil
 }
 
@@ -93,7 +95,7 @@ func (s *Server) broker(id int32) (cluster.Broker, error) {
 
 // clusterHealth is how the partitions of the cluster are.
 type clusterHealth struct {
-	topics, partitions, underReplicated, leaderless, reassigning int32
+	topics, partitions, underReplicated, leaderless, reassigning, restoring int32
 }
 
 func healthOf(s *cluster.Snapshot) clusterHealth {
@@ -110,6 +112,9 @@ func healthOf(s *cluster.Snapshot) clusterHealth {
 			}
 			if len(p.Adding)+len(p.Removing) > 0 {
 				h.reassigning++
+			}
+			if p.Restored {
+				h.restoring++
 			}
 		}
 	}

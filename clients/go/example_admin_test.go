@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
@@ -160,6 +161,13 @@ func ExampleClient_Reassign() {
 	_, err = client.JoinQuorum(ctx, 7, "127.0.0.1:1", false)
 	fmt.Fprintln(os.Stdout, "joined by nobody:", err != nil)
 	fmt.Fprintln(os.Stdout, "left by nobody:", client.LeaveQuorum(ctx, 7) != nil)
+
+	info, snapshot, err := client.Backup(ctx)
+	check(err)
+	defer snapshot.Close()
+	size, err := io.Copy(io.Discard, snapshot)
+	check(err)
+	fmt.Fprintln(os.Stdout, "backed up:", info.GetMetadataVersion() > 0 && size > 0)
 	// Output:
 	// to a broker that there is not: true
 	// away from it: true
@@ -169,4 +177,5 @@ func ExampleClient_Reassign() {
 	// a quorum of its own: true
 	// joined by nobody: true
 	// left by nobody: true
+	// backed up: true
 }

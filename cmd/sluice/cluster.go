@@ -38,6 +38,12 @@ func newClusterCommand() *cobra.Command {
 			t.row("under-replicated", info.GetUnderReplicatedPartitionCount())
 			t.row("without a leader", info.GetLeaderlessPartitionCount())
 			t.row("reassigning", info.GetReassigningPartitionCount())
+			if n := info.GetRestoringPartitionCount(); n > 0 {
+				t.row("restoring", n)
+			}
+			if nodes := info.GetAwaitedBrokerIds(); len(nodes) > 0 {
+				t.row("waits for brokers", ids(nodes))
+			}
 			t.row("version", info.GetVersion())
 			return t.Flush()
 		}),

@@ -85,7 +85,8 @@ func newRootCommand() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(
 		newServeCommand(), newTopicCommand(), newProduceCommand(), newConsumeCommand(),
-		newGroupCommand(), newConfigCommand(), newClusterCommand(), newSchemaCommand(),
+		newGroupCommand(), newConfigCommand(), newClusterCommand(), newBackupCommand(),
+		newSchemaCommand(),
 		newStorageCommand(), newGatewayCommand(), newBenchCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -98,6 +98,7 @@ func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logge
 		}
 		return cluster.Verdict(store.Verdict()), nil
 	}
+	metaConfig.Held = func() []cluster.HeldReplica { return server.Held(store) }
 	meta, err := cluster.Start(ctx, metaConfig)
 	if err == nil {
 		defer closing(&err, "metadata", meta.Close)

@@ -98,7 +98,7 @@ func (c *Cluster) CreateTopic(ctx context.Context, spec TopicSpec) (Topic, error
 		if err != nil || spec.ValidateOnly {
 			return nil, err
 		}
-		return c.createBatches(s, planned), nil
+		return c.ctl.createBatches(s, planned), nil
 	})
 	if err != nil || spec.ValidateOnly {
 		return planned, err
@@ -108,7 +108,7 @@ func (c *Cluster) CreateTopic(ctx context.Context, spec TopicSpec) (Topic, error
 
 // createBatches writes the partitions first and the topic last: the topic
 // exists once its key does.
-func (c *Cluster) createBatches(s *Snapshot, t Topic) []batch {
+func (c *controller) createBatches(s *Snapshot, t Topic) []batch {
 	batches := c.partitionBatches(s, t.ID, t.Partitions, nil)
 	last := &batches[len(batches)-1]
 	last.guards = append(last.guards, c.store.absent(keyTopic(t.Name)))
@@ -133,12 +133,12 @@ func (s *Snapshot) topicOr(planned Topic) Topic {
 
 // partitionBatches writes new partitions. What an interrupted change has left
 // in their place is known by its revision and overwritten.
-func (c *Cluster) partitionBatches(
+func (c *controller) partitionBatches(
 	s *Snapshot, topic UUID, partitions []Partition, old map[int32]entry[partitionRecord],
 ) []batch {
 	var batches []batch
 	for chunk := range slices.Chunk(partitions, partitionsPerWrite) {
-		b := batch{guards: []guard{c.ctl.mine(s)}}
+		b := batch{guards: []guard{c.mine(s)}}
 		for _, p := range chunk {
 			key := keyPartition(topic, p.ID)
 			b.guards = append(b.guards, c.store.unchanged(key, old[p.ID].mod))
@@ -196,7 +196,7 @@ func (c *Cluster) AddPartitions(
 			return nil, err
 		}
 		state := s.topics[t.ID]
-		batches := c.partitionBatches(s, t.ID, added, state.parts)
+		batches := c.ctl.partitionBatches(s, t.ID, added, state.parts)
 		last := &batches[len(batches)-1]
 		record := state.topic.record
 		record.Version, record.PartitionCount = recordVersion, count

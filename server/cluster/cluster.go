@@ -118,6 +118,9 @@ func (c *Cluster) join(ctx context.Context) error {
 	if err := c.member.register(ctx); err != nil {
 		return fmt.Errorf("registering the node: %w", err)
 	}
+	if err := c.reportHeld(ctx); err != nil {
+		return fmt.Errorf("telling what the node holds: %w", err)
+	}
 	c.spawn("lease", c.member.keep)
 	c.ctl = &controller{
 		member: c.member, store: c.store, feed: c.feed, log: c.cfg.Logger,
@@ -189,7 +192,14 @@ func (c *Cluster) confirm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading etcd's id: %w", translate(ctx, err))
 	}
-	return c.home.join(c.id, answer.Header.ClusterId)
+	last, _, err := get[restoreRecord](ctx, &store{
+		client: c.backend.client, root: c.cfg.Prefix + "/" + c.id.String() + "/",
+		timeout: c.cfg.RequestTimeout, leaderless: c.backend.leaderless,
+	}, keyRestore)
+	if err != nil {
+		return fmt.Errorf("reading whether the metadata were restored: %w", err)
+	}
+	return c.home.join(c.id, answer.Header.ClusterId, last.record)
 }
 
 func (c *Cluster) awaitAdmission(ctx context.Context) error {

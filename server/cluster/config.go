@@ -77,6 +77,10 @@ type Config struct {
 	// node keeps none.
 	Records func(context.Context, *Cluster) (Verdict, error)
 
+	// Held lists what the node has on its disk. It is called after Records, when
+	// the metadata were restored from a backup: leaders are then chosen by it.
+	Held func() []HeldReplica
+
 	// Logger takes what the room and etcd have to say. Default slog.Default.
 	Logger *slog.Logger
 }

@@ -20,7 +20,8 @@ type controller struct {
 	tidied int64         // the ctl under which leftovers were last removed
 
 	repaired repaired
-	spread   int64 // the nodesRevision for which internal topics were spread
+	awaited  []int32 // the nodes that were last named as missing, after a restore
+	spread   int64   // the nodesRevision for which internal topics were spread
 	balance  balance
 }
 
@@ -79,6 +80,11 @@ func (c *controller) step(ctx context.Context, s *Snapshot) error {
 				return fmt.Errorf("admitting node %d: %w", id, err)
 			}
 			return nil // which changes what there is to repair
+		}
+	}
+	if s.Restoring() {
+		if err := c.revive(ctx, s); err != nil {
+			return fmt.Errorf("going on after a restore: %w", err)
 		}
 	}
 	if err := c.repair(ctx, s); err != nil {

@@ -58,7 +58,7 @@ func elect(p Partition, eligible func(node int32) bool, minISR int) Partition {
 // electUnclean makes a replica the leader that may lack acknowledged records
 // (C6): the others have to follow it, whatever they have.
 func electUnclean(p Partition, node int32) Partition {
-	p.Leader, p.ISR, p.ELR, p.Unclean = node, []int32{node}, nil, true
+	p.Leader, p.ISR, p.ELR, p.Unclean, p.Restored = node, []int32{node}, nil, true, false
 	p.LeaderEpoch++
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +33,13 @@ type identity struct {
 	// is made anew or restored from a backup, and its revisions then go back
 	// (M4).
 	EtcdID string `json:"etcd_id"`
+	// Restoring says that the node has gone over to an etcd that was restored from a
+	// backup, and has not seen the end of that: what it holds and the metadata do
+	// not know is not to be deleted.
+	Restoring bool `json:"restoring,omitempty"`
+	// RestoreCount is how often the metadata were restored, so that what each
+	// restore makes larger is larger than after the last.
+	RestoreCount int32 `json:"restore_count,omitempty"`
 }
 
 const (
@@ -107,12 +115,13 @@ func (h *home) read(dataDir string, nodeID int32) error {
 }
 
 // join records the cluster that the node belongs to, or refuses if it is
-// another one than before.
-func (h *home) join(cluster UUID, etcdID uint64) error {
+// another one than before. The last restore names the etcds that the metadata were
+// in before it.
+func (h *home) join(cluster UUID, etcdID uint64, last restoreRecord) error {
 	id := strconv.FormatUint(etcdID, 16)
 	path := filepath.Join(h.path, identityName)
 	if h.ClusterID == (UUID{}) {
-		h.ClusterID, h.EtcdID = cluster, id
+		h.ClusterID, h.EtcdID, h.RestoreCount = cluster, id, last.Count
 		return h.write()
 	}
 	if h.ClusterID != cluster {
@@ -120,11 +129,15 @@ func (h *home) join(cluster UUID, etcdID uint64) error {
 			"was lost or replaced, and the records here do not belong to it", path, h.ClusterID,
 			cluster)
 	}
-	if h.EtcdID != id {
-		return fmt.Errorf("%s says etcd %s, but the metadata is in etcd %s: if it was restored "+
-			"from a backup with bumped revisions, write the new id there", path, h.EtcdID, id)
+	switch {
+	case h.EtcdID == id:
+		return nil
+	case slices.Contains(last.Previous, h.EtcdID):
+		h.EtcdID, h.Restoring, h.RestoreCount = id, true, last.Count
+		return h.write()
 	}
-	return nil
+	return fmt.Errorf("%s says etcd %s, but the metadata is in etcd %s, which was not restored "+
+		"from it by 'sluice backup restore': its revisions may have gone back", path, h.EtcdID, id)
 }
 
 // write replaces node.json; after a crash the old one or the new one is there.

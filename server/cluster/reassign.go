@@ -72,9 +72,12 @@ func (c *Cluster) ElectUnclean(
 		}
 		c.cfg.Logger.Error("unclean leader election: acknowledged records may be lost",
 			"topic", topic, "partition", partition, "leader", node, "isr", p.ISR, "elr", p.ELR)
-		return []partitionChange{
-			{topic: t.ID, old: p, next: electUnclean(p, node)},
-		}, nil
+		next := p
+		for _, h := range s.holdings(t.ID, partition) {
+			next.LeaderEpoch = max(next.LeaderEpoch, h.LeaderEpoch)
+		}
+		next = electUnclean(next, node)
+		return []partitionChange{{topic: t.ID, old: p, next: next}}, nil
 	})
 }
 
@@ -128,6 +131,10 @@ func (s *Snapshot) planReassign(t Topic, moves []Reassignment) ([]partitionChang
 		if slices.ContainsFunc(changes, func(c partitionChange) bool { return c.next.ID == p.ID }) {
 			return nil, fault.InvalidReplicaAssignment.With("topic", t.Name).Because(
 				"partition %d is there twice", p.ID)
+		}
+		if p.Restored {
+			return nil, fault.IllegalState.Because("%s-%d waits for its replicas, after the "+
+				"metadata were restored from a backup", t.Name, p.ID)
 		}
 		var next Partition
 		if len(move.Replicas) == 0 {

@@ -25,6 +25,8 @@ import (
 //	cfg/broker/<node>  settings of a node
 //	cfg/cluster        settings of all nodes
 //	pid/next           first producer id that no node has been given
+//	restore            that the metadata were restored from a backup
+//	held/<node>/<n>    what a node has on its disk, after that
 
 // recordVersion is what this version writes. A higher one is refused: its
 // writer relies on readers that understand it.
@@ -54,6 +56,7 @@ type partitionRecord struct {
 	Adding      []int32 `json:"adding,omitempty"`
 	Removing    []int32 `json:"removing,omitempty"`
 	Unclean     bool    `json:"unclean,omitempty"`
+	Restored    bool    `json:"restored,omitempty"`
 }
 
 type configRecord struct {
@@ -98,6 +101,31 @@ type controllerRecord struct {
 type producerIDsRecord struct {
 	Version int   `json:"v"`
 	Next    int64 `json:"next"`
+}
+
+// restoreRecord says that the metadata were restored from a backup.
+type restoreRecord struct {
+	Version int `json:"v"`
+	// Previous are the ids of the etcds that the metadata were in before: a node
+	// that knows the cluster in one of them may go on with this one (M4).
+	Previous []string `json:"previous_etcd_ids,omitempty"`
+	// Count says which restore of the cluster it is, from 1 on.
+	Count int32 `json:"count"`
+	// Revision is that of the backup.
+	Revision int64 `json:"revision"`
+	// Nodes are those without which no leader is chosen.
+	Nodes []int32 `json:"nodes"`
+	// Done says that all partitions have leaders, and what was not in the backup
+	// has a place.
+	Done bool `json:"done,omitempty"`
+}
+
+// heldRecord is a part of what a start of a node has on its disk.
+type heldRecord struct {
+	Version  int           `json:"v"`
+	Epoch    int64         `json:"epoch"`
+	Of       int           `json:"of"` // how many such parts there are
+	Replicas []HeldReplica `json:"replicas,omitempty"`
 }
 
 // encode writes a record; the types above cannot fail to marshal.
@@ -167,6 +195,8 @@ const (
 	keyController    = "ctl"
 	keyProducerIDs   = "pid/next"
 	keyClusterConfig = "cfg/cluster"
+	keyRestore       = "restore"
+	keyHeld          = "held/"
 )
 
 func keyTopic(name string) string     { return "topic/" + name }
@@ -176,6 +206,9 @@ func keyEpoch(id int32) string        { return "epoch/" + text(id) }
 func keyLive(id int32) string         { return "live/" + text(id) }
 func keyAdmit(id int32) string        { return "admit/" + text(id) }
 func keyPartitions(id UUID) string    { return "part/" + id.String() + "/" }
+
+func keyHeldBy(node int32) string         { return keyHeld + text(node) + "/" }
+func keyHeldPart(node, part int32) string { return keyHeldBy(node) + text(part) }
 
 func keyCorrupts(id UUID) string { return "corrupt/" + id.String() + "/" }
 

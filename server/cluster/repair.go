@@ -18,6 +18,7 @@ type partitionChange struct {
 func (c *partitionChange) changed() bool {
 	a, b := c.old, c.next
 	return a.Leader != b.Leader || a.LeaderEpoch != b.LeaderEpoch || a.Unclean != b.Unclean ||
+		a.Restored != b.Restored ||
 		!slices.Equal(a.ISR, b.ISR) || !slices.Equal(a.ELR, b.ELR) ||
 		!slices.Equal(a.Replicas, b.Replicas) || !slices.Equal(a.Adding, b.Adding) ||
 		!slices.Equal(a.Removing, b.Removing)
@@ -71,7 +72,7 @@ func (s *Snapshot) planAdmit(node int32) []partitionChange {
 	for _, t := range s.Topics() {
 		minISR := s.TopicSettings(t).InSyncReplicasMin
 		for _, p := range t.Partitions {
-			if !slices.Contains(p.Replicas, node) {
+			if !slices.Contains(p.Replicas, node) || p.Restored {
 				continue
 			}
 			next := readmit(p, node, lossy, eligible, p.MinISR(minISR))
@@ -121,6 +122,9 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 		}
 		settings := s.TopicSettings(t)
 		for _, p := range t.Partitions {
+			if p.Restored {
+				continue // nobody knows yet who has what
+			}
 			var done []string
 			minISR := p.MinISR(settings.InSyncReplicasMin)
 			next := complete(repair(p, s.standing, minISR), serves, minISR)

@@ -35,3 +35,15 @@ func (p Partition) Reassigned(target []int32) Partition { return reassign(p, tar
 // WithISR is the partition with another in-sync set, and the eligible set that
 // belongs to it (M1).
 func (p Partition) WithISR(isr []int32, minISR int) Partition { return withISR(p, isr, minISR) }
+
+// Rewound is the partition once the metadata are restored for the nth time, from a
+// backup in which it was so (V2).
+func (p Partition) Rewound(nth int32) Partition { return rewind(p, nth) }
+
+// Revived is the restored partition once it is known what all nodes hold (V3). It
+// reports false while who has most does not serve.
+func (p Partition) Revived(
+	held []Holding, serves func(node int32) bool, minISR int,
+) (Partition, bool) {
+	return revive(p, held, serves, minISR)
+}

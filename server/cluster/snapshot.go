@@ -30,6 +30,9 @@ type Snapshot struct {
 
 	corrupt map[UUID][]corruption // damaged replicas, by topic; replaced, never changed
 
+	restore entry[restoreRecord]
+	held    map[int32]map[int32]entry[heldRecord] // by node and part; replaced as well
+
 	broker  setting.Broker // resolved for the local node
 	changed chan struct{}  // closed when a newer snapshot is there
 	sorted  func() []Topic
@@ -272,6 +275,10 @@ func (d *draft) apply(e event) error {
 		return d.applyNode(room, rest, e)
 	case "corrupt":
 		return d.applyCorrupt(rest, e)
+	case "held":
+		return d.applyHeld(rest, e)
+	case keyRestore:
+		return apply(&d.next.restore, e)
 	case keyController:
 		return apply(&d.next.ctl, e)
 	}
@@ -449,7 +456,7 @@ func partitionOf(id int32, e entry[partitionRecord]) Partition {
 		ID: id, Leader: e.record.Leader, LeaderEpoch: e.record.LeaderEpoch,
 		Replicas: e.record.Replicas, ISR: e.record.ISR, ELR: e.record.ELR,
 		Adding: e.record.Adding, Removing: e.record.Removing, Unclean: e.record.Unclean,
-		Epoch: e.mod,
+		Restored: e.record.Restored, Epoch: e.mod,
 	}
 }
 
@@ -457,7 +464,7 @@ func recordOf(p Partition) partitionRecord {
 	return partitionRecord{
 		Version: recordVersion, Replicas: p.Replicas, Leader: p.Leader,
 		LeaderEpoch: p.LeaderEpoch, ISR: p.ISR, ELR: p.ELR,
-		Adding: p.Adding, Removing: p.Removing, Unclean: p.Unclean,
+		Adding: p.Adding, Removing: p.Removing, Unclean: p.Unclean, Restored: p.Restored,
 	}
 }
 

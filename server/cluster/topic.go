@@ -81,6 +81,9 @@ type Partition struct {
 	// Unclean says that an operator made a replica the leader which may lack
 	// acknowledged records (C6).
 	Unclean bool
+	// Restored says that the metadata were restored from a backup, and that nobody
+	// leads before it is known who holds what.
+	Restored bool
 	// Epoch is the partition epoch: the revision of the last change.
 	Epoch int64
 }

@@ -41,7 +41,7 @@ func (w *world) check() {
 				w.acked[o], o)
 		}
 	}
-	if whole == 0 && w.broken == "" {
+	if whole == 0 && w.broken == "" && !w.part.Restored {
 		w.fail("I11: nobody is left who could be elected, isr %v, elr %v", w.part.ISR,
 			w.part.ELR)
 	}

@@ -11,7 +11,11 @@ import (
 
 // fault lets something go wrong, or come back.
 func (w *world) fault(b *broker) {
-	switch w.random.IntN(13) {
+	kinds := 13
+	if w.restores {
+		kinds++
+	}
+	switch w.random.IntN(kinds) {
 	case 0, 1: // the lease expires; the broker goes on as if nothing were
 		if w.nodes[b.id].live {
 			w.nodes[b.id].live = false
@@ -23,7 +27,11 @@ func (w *world) fault(b *broker) {
 			n.live = true
 		}
 	case 4, 5:
-		w.crash(b)
+		// Not one that has lost records, and may lead only by what it said of the rest:
+		// it would say at its next start that it has lost records, and lead no more.
+		if (!w.part.Restored && !w.fragile) || !b.lossy {
+			w.crash(b)
+		}
 	case 6, 7:
 		w.restart(b)
 	case 8: // messages are lost
@@ -36,6 +44,8 @@ func (w *world) fault(b *broker) {
 		w.cut[b.id][to] = !w.cut[b.id][to] && w.one(3)
 	case 11: // a clock jumps
 		b.skew = time.Duration(w.random.IntN(7200)-3600) * time.Second
+	case 13:
+		w.restore()
 	case 12: // the answer to a proposal is lost, which a leader must not forget
 		if l := b.leader; w.broken == "forget-pending" && l != nil && l.pending != 0 {
 			l.pending, l.maximal = 0, slices.Clone(l.part.ISR)
@@ -54,7 +64,8 @@ func (w *world) crash(b *broker) {
 	b.written = false
 	log := &b.log
 	keep := log.durable + storage.Offset(w.random.IntN(int(log.end()-log.durable)+1))
-	lossy := w.one(3) && bits.OnesCount8(w.out) < w.minISR-1 && !w.lower
+	counted := w.fragile || w.part.Restored && b.saidEpoch == w.nodes[b.id].epoch
+	lossy := w.one(3) && bits.OnesCount8(w.out) < w.minISR-1 && !w.lower && !counted
 	if lossy {
 		b.lossy = true
 		w.out |= 1 << b.id
@@ -86,6 +97,12 @@ func (w *world) restart(b *broker) {
 	w.revision++
 	b.epoch, b.registered = w.revision, true
 	n.epoch, n.live, n.lossy = b.epoch, true, b.lossy
+	if w.part.Restored {
+		b.saidEpoch, b.said = b.epoch, cluster.Holding{
+			Node: b.id, LeaderEpoch: int32(b.log.lastEpoch()), End: int64(b.log.durable),
+			Lossy: b.lossy,
+		}
+	}
 	if w.broken == "nonsticky" {
 		b.lossy = false
 	}
@@ -97,6 +114,13 @@ func (w *world) restart(b *broker) {
 func (w *world) control() {
 	id := int32(w.random.IntN(w.n))
 	n := &w.nodes[id]
+	if w.part.Restored {
+		if n.live && n.admitted != n.epoch {
+			w.admit(id)
+		}
+		w.revive()
+		return
+	}
 	switch w.random.IntN(4) {
 	case 0:
 		w.change(w.part.Repaired(w.standing, w.min()))
@@ -170,4 +194,63 @@ func (w *world) reassign() {
 	}
 	w.did["reassign"]++
 	w.change(p.Reassigned(target))
+}
+
+// restore takes a backup of the metadata, or, seldom, stops everything and goes
+// back to the last one (rules V).
+func (w *world) restore() {
+	if !w.one(12) {
+		if w.one(3) && !w.part.Restored {
+			w.backup = w.part
+		}
+		return
+	}
+	for _, b := range w.brokers {
+		w.crash(b)
+		w.nodes[b.id].live, b.saidEpoch = false, 0
+	}
+	w.messages = nil
+	w.revision += 1000
+	old := w.backup.Rewound(int32(w.did["restore"] + 1))
+	if w.broken == "rewind-nothing" {
+		old = w.backup
+		old.LeaderEpoch = max(old.LeaderEpoch, w.part.LeaderEpoch) + 1
+	}
+	w.did["restore"]++
+	w.put(old)
+}
+
+// revive chooses the leader of a restored partition, once every broker has said
+// what it holds, of which only its newest start counts.
+func (w *world) revive() {
+	var held []cluster.Holding
+	for _, b := range w.brokers {
+		n := w.nodes[b.id]
+		if n.epoch != b.saidEpoch || n.admitted != n.epoch {
+			if w.broken == "revive-early" {
+				continue
+			}
+			return
+		}
+		held = append(held, b.said)
+	}
+	if w.broken == "revive-longest" {
+		for i := range held {
+			held[i].LeaderEpoch = 0
+		}
+	}
+	p, ok := w.part.Revived(held, func(int32) bool { return true }, w.min())
+	if ok {
+		w.did["revive"]++
+		if p.Leader != w.backup.Leader {
+			w.did["elsewhere"]++
+		}
+		w.fragile = true
+		for _, id := range p.ISR {
+			if !w.brokers[id].lossy {
+				w.out &^= 1 << id
+			}
+		}
+		w.change(p)
+	}
 }

@@ -284,7 +284,7 @@ func (w *world) watch(b *broker) {
 		return
 	}
 	b.view = p
-	if !slices.Contains(p.Replicas, b.id) {
+	if !slices.Contains(p.Replicas, b.id) && !p.Restored {
 		b.leader, b.follower, b.log, b.hw = nil, nil, disk{}, 0
 		b.view.LeaderEpoch = p.LeaderEpoch
 		return

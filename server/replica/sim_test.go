@@ -19,12 +19,15 @@ var scenarios = []struct {
 	name      string
 	n, minISR int
 	lower     bool
+	restores  bool
 	seeds     int
 }{
-	{"three nodes, two in sync", 3, 2, false, 1000},
-	{"four nodes, reassignment", 4, 3, false, 500},
-	{"one in sync is enough", 3, 1, false, 300},
-	{"the minimum is lowered and raised", 3, 2, true, 300},
+	{"three nodes, two in sync", 3, 2, false, false, 1000},
+	{"four nodes, reassignment", 4, 3, false, false, 500},
+	{"one in sync is enough", 3, 1, false, false, 300},
+	{"the minimum is lowered and raised", 3, 2, true, false, 300},
+	{"restores of old metadata", 3, 2, false, true, 500},
+	{"restores between reassignments", 4, 3, false, true, 300},
 }
 
 // TestSimulation holds every invariant in random schedules, and ends each in
@@ -46,6 +49,7 @@ func TestSimulation(t *testing.T) {
 			did, acked := map[string]int{}, 0
 			for seed := first; seed < seeds; seed++ {
 				w := newWorld(uint64(seed), s.n, s.minISR, s.lower, "")
+				w.restores = s.restores
 				v := w.run(*simSteps)
 				if v == "" {
 					v = w.peace()
@@ -66,6 +70,9 @@ func TestSimulation(t *testing.T) {
 				acked, did)
 			for _, what := range []string{"advance", "crash", "truncate", "lead", "change"} {
 				require.NotZero(t, did[what], what)
+			}
+			if s.restores {
+				require.NotZero(t, did["elsewhere"], "a restore finds another leader")
 			}
 		})
 	}
@@ -99,30 +106,35 @@ func (w *world) tell(t *testing.T) {
 // found it once; the search begins there.
 func TestBrokenRulesAreFound(t *testing.T) {
 	for _, b := range []struct {
-		rule  broken
-		lower bool
-		hint  uint64
+		rule     broken
+		lower    bool
+		hint     uint64
+		restores bool
 	}{
-		{"follower-nosync", false, 0},
-		{"leader-nosync", false, 0},
-		{"hw-under-min", false, 0},
-		{"no-maximal", false, 0},
-		{"forget-pending", false, 691},
-		{"no-leso", false, 0},
-		{"keep-fstate", false, 1085},
-		{"no-added-guard", false, 319},
-		{"no-verdict", false, 0},
-		{"nonsticky", false, 0},
-		{"no-div", false, 0},
-		{"no-admit", false, 0},
-		{"same-epoch-restart", false, 0},
-		{"count-with-eligible", true, 0},
+		{"follower-nosync", false, 0, false},
+		{"leader-nosync", false, 0, false},
+		{"hw-under-min", false, 0, false},
+		{"no-maximal", false, 0, false},
+		{"forget-pending", false, 691, false},
+		{"no-leso", false, 0, false},
+		{"keep-fstate", false, 1085, false},
+		{"no-added-guard", false, 319, false},
+		{"no-verdict", false, 0, false},
+		{"nonsticky", false, 0, false},
+		{"no-div", false, 0, false},
+		{"no-admit", false, 0, false},
+		{"same-epoch-restart", false, 0, false},
+		{"count-with-eligible", true, 0, false},
+		{"rewind-nothing", false, 0, true},
+		{"revive-early", false, 0, true},
+		{"revive-longest", false, 2567, true},
 	} {
 		t.Run(string(b.rule), func(t *testing.T) {
 			t.Parallel()
 			for i := range uint64(3000) {
 				seed := (b.hint + i) % 3000
 				w := newWorld(seed, 3, 2, b.lower, b.rule)
+				w.restores = b.restores
 				if v := w.run(6000); v != "" {
 					t.Logf("seed %d: %s", seed, v)
 					return

@@ -126,6 +126,9 @@ type broker struct {
 	written    bool            // the follower waits for its disk
 	copied     storage.Offset  // the end of what it has written then
 	skew       time.Duration
+
+	said      cluster.Holding // what it holds, as it has told after a restore
+	saidEpoch int64           // in this broker epoch
 }
 
 func (b *broker) extent() extent {
@@ -159,9 +162,14 @@ type world struct {
 	lower  bool // min.insync.replicas is sometimes one less than minISR
 	faults int  // percent of the steps
 
+	restores bool // the metadata are restored from backups now and then
+
 	now      time.Time
 	revision int64
 	part     cluster.Partition
+	backup   cluster.Partition // the partition as it was at some time
+	fragile  bool              // restored, and not in sync on enough disks again
+	highest  int32             // leader epoch that was ever given
 	nodes    []node
 	brokers  []*broker
 	messages []message
@@ -196,6 +204,7 @@ func newWorld(seed uint64, n, minISR int, lower bool, b broken) *world {
 		}
 	}
 	w.put(cluster.Partition{Leader: 0, LeaderEpoch: 1, Replicas: replicas, ISR: replicas})
+	w.backup = w.part
 	return w
 }
 
@@ -212,8 +221,13 @@ func (w *world) logf(format string, args ...any) {
 
 // put writes the partition.
 func (w *world) put(p cluster.Partition) {
-	if p.LeaderEpoch < w.part.LeaderEpoch {
-		w.fail("I12: leader epoch went back from %d to %d", w.part.LeaderEpoch, p.LeaderEpoch)
+	changed := p.Leader != w.part.Leader || p.LeaderEpoch != w.part.LeaderEpoch
+	if p.LeaderEpoch < w.highest && !p.Restored && changed {
+		w.fail("I12: leader epoch went back from %d to %d", w.highest, p.LeaderEpoch)
+	}
+	if !p.Restored {
+		w.highest = max(w.highest, p.LeaderEpoch)
+		w.fragile = w.fragile && len(p.ISR) < w.minISR
 	}
 	w.revision++
 	p.Epoch = w.revision

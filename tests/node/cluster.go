@@ -48,6 +48,49 @@ func StartCluster(tb testing.TB, count int, opts ...Option) []*Node {
 	return nodes
 }
 
+// RestartAll stops all nodes of a cluster, does something while none runs, and returns
+// them running again on the same data with the same options.
+func RestartAll(tb testing.TB, nodes []*Node, meanwhile func()) []*Node {
+	tb.Helper()
+	for _, n := range nodes {
+		n.Stop()
+	}
+	meanwhile()
+	again := make([]*Node, len(nodes))
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	var starting errgroup.Group
+	for i, n := range nodes {
+		again[i] = newNode(tb, []Option{func(o *options) { *o = n.options }})
+		again[i].options.dir, again[i].Dir = n.Dir, n.Dir
+		starting.Go(func() error { return again[i].start(ctx) })
+	}
+	if err := starting.Wait(); err != nil {
+		for _, n := range again {
+			err = errors.Join(err, n.stop())
+		}
+		tb.Fatalf("starting %d nodes again: %v", len(nodes), err)
+	}
+	for _, n := range again {
+		tb.Cleanup(n.Stop)
+		n.Address()
+	}
+	for _, n := range again {
+		n.AwaitNodes(len(nodes))
+	}
+	return again
+}
+
+// Config is the configuration of the node's cluster room.
+func (n *Node) Config() cluster.Config {
+	c := cluster.DefaultConfig()
+	c.DataDir, c.Static, c.Logger = n.Dir, n.options.settings, n.options.logger
+	for _, change := range n.options.cluster {
+		change(&c)
+	}
+	return c
+}
+
 // AwaitNodes returns once the node knows as many nodes that are admitted and
 // can be reached.
 func (n *Node) AwaitNodes(count int) {

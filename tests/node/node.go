@@ -143,12 +143,9 @@ func (n *Node) start(ctx context.Context) error {
 }
 
 func (n *Node) openRooms(ctx context.Context) error {
-	c := cluster.DefaultConfig()
-	c.DataDir, c.Static, c.Logger = n.Dir, n.options.settings, n.options.logger
-	for _, change := range n.options.cluster {
-		change(&c)
-	}
+	c := n.Config()
 	c.Records = n.openStore
+	c.Held = func() []cluster.HeldReplica { return server.Held(n.Store) }
 	var err error
 	if n.Cluster, err = cluster.Start(ctx, c); err != nil {
 		return err

@@ -158,8 +158,15 @@ type Cluster struct {
 	LeaderlessPartitionCount int32 `protobuf:"varint,8,opt,name=leaderless_partition_count,json=leaderlessPartitionCount,proto3" json:"leaderless_partition_count,omitempty"`
 	// The number of partitions that get other replicas.
 	ReassigningPartitionCount int32 `protobuf:"varint,9,opt,name=reassigning_partition_count,json=reassigningPartitionCount,proto3" json:"reassigning_partition_count,omitempty"`
-	unknownFields             protoimpl.UnknownFields
-	sizeCache                 protoimpl.SizeCache
+	// After a restore of the metadata: the brokers without which no leader is
+	// chosen, as they may hold records that no other has, and which have not come
+	// yet.
+	AwaitedBrokerIds []int32 `protobuf:"varint,10,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	// The number of partitions that have no leader yet after a restore of the
+	// metadata.
+	RestoringPartitionCount int32 `protobuf:"varint,11,opt,name=restoring_partition_count,json=restoringPartitionCount,proto3" json:"restoring_partition_count,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -251,6 +258,20 @@ func (x *Cluster) GetLeaderlessPartitionCount() int32 {
 func (x *Cluster) GetReassigningPartitionCount() int32 {
 	if x != nil {
 		return x.ReassigningPartitionCount
+	}
+	return 0
+}
+
+func (x *Cluster) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+func (x *Cluster) GetRestoringPartitionCount() int32 {
+	if x != nil {
+		return x.RestoringPartitionCount
 	}
 	return 0
 }
@@ -1463,11 +1484,217 @@ func (x *GetBrokerResponse) GetBroker() *Broker {
 	return nil
 }
 
+// A request for a snapshot of the metadata.
+type BackupMetadataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataRequest) Reset() {
+	*x = BackupMetadataRequest{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataRequest) ProtoMessage() {}
+
+func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
+func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{22}
+}
+
+// A part of a snapshot of the metadata.
+type BackupMetadataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*BackupMetadataResponse_Info
+	//	*BackupMetadataResponse_Chunk
+	Part          isBackupMetadataResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataResponse) Reset() {
+	*x = BackupMetadataResponse{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataResponse) ProtoMessage() {}
+
+func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
+func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *BackupMetadataResponse) GetPart() isBackupMetadataResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *BackupMetadataResponse) GetInfo() *BackupInfo {
+	if x != nil {
+		if x, ok := x.Part.(*BackupMetadataResponse_Info); ok {
+			return x.Info
+		}
+	}
+	return nil
+}
+
+func (x *BackupMetadataResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*BackupMetadataResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isBackupMetadataResponse_Part interface {
+	isBackupMetadataResponse_Part()
+}
+
+type BackupMetadataResponse_Info struct {
+	// What the snapshot is; the first message.
+	Info *BackupInfo `protobuf:"bytes,1,opt,name=info,proto3,oneof"`
+}
+
+type BackupMetadataResponse_Chunk struct {
+	// The next bytes of the snapshot, which etcd ends with their SHA-256.
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+func (*BackupMetadataResponse_Info) isBackupMetadataResponse_Part() {}
+
+func (*BackupMetadataResponse_Chunk) isBackupMetadataResponse_Part() {}
+
+// What a snapshot of the metadata is.
+type BackupInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster.
+	ClusterId string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The prefix of its keys in etcd.
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// The least revision of etcd that the snapshot has.
+	MetadataVersion int64 `protobuf:"varint,3,opt,name=metadata_version,json=metadataVersion,proto3" json:"metadata_version,omitempty"`
+	// The version of the node that sends it.
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// The version of etcd's storage format. Empty before 3.6.
+	EtcdVersion   string `protobuf:"bytes,5,opt,name=etcd_version,json=etcdVersion,proto3" json:"etcd_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupInfo) Reset() {
+	*x = BackupInfo{}
+	mi := &file_sluice_v1_cluster_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupInfo) ProtoMessage() {}
+
+func (x *BackupInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_cluster_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupInfo.ProtoReflect.Descriptor instead.
+func (*BackupInfo) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_cluster_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BackupInfo) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *BackupInfo) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *BackupInfo) GetMetadataVersion() int64 {
+	if x != nil {
+		return x.MetadataVersion
+	}
+	return 0
+}
+
+func (x *BackupInfo) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *BackupInfo) GetEtcdVersion() string {
+	if x != nil {
+		return x.EtcdVersion
+	}
+	return ""
+}
+
 var File_sluice_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x17sluice/v1/cluster.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17sluice/v1/options.proto\"\xbc\x03\n" +
+	"\x17sluice/v1/cluster.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17sluice/v1/options.proto\"\xa6\x04\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12(\n" +
@@ -1479,7 +1706,10 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12G\n" +
 	" under_replicated_partition_count\x18\a \x01(\x05R\x1dunderReplicatedPartitionCount\x12<\n" +
 	"\x1aleaderless_partition_count\x18\b \x01(\x05R\x18leaderlessPartitionCount\x12>\n" +
-	"\x1breassigning_partition_count\x18\t \x01(\x05R\x19reassigningPartitionCountB\x10\n" +
+	"\x1breassigning_partition_count\x18\t \x01(\x05R\x19reassigningPartitionCount\x12,\n" +
+	"\x12awaited_broker_ids\x18\n" +
+	" \x03(\x05R\x10awaitedBrokerIds\x12:\n" +
+	"\x19restoring_partition_count\x18\v \x01(\x05R\x17restoringPartitionCountB\x10\n" +
 	"\x0e_controller_id\"\x98\x02\n" +
 	"\x06Broker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
@@ -1560,7 +1790,20 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\x10GetBrokerRequest\x12 \n" +
 	"\tbroker_id\x18\x01 \x01(\x05B\x03\xe0A\x02R\bbrokerId\">\n" +
 	"\x11GetBrokerResponse\x12)\n" +
-	"\x06broker\x18\x01 \x01(\v2\x11.sluice.v1.BrokerR\x06broker*\x95\x01\n" +
+	"\x06broker\x18\x01 \x01(\v2\x11.sluice.v1.BrokerR\x06broker\"\x17\n" +
+	"\x15BackupMetadataRequest\"e\n" +
+	"\x16BackupMetadataResponse\x12+\n" +
+	"\x04info\x18\x01 \x01(\v2\x15.sluice.v1.BackupInfoH\x00R\x04info\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
+	"\x04part\"\xab\x01\n" +
+	"\n" +
+	"BackupInfo\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12)\n" +
+	"\x10metadata_version\x18\x03 \x01(\x03R\x0fmetadataVersion\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12!\n" +
+	"\fetcd_version\x18\x05 \x01(\tR\vetcdVersion*\x95\x01\n" +
 	"\vBrokerState\x12\x1c\n" +
 	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BROKER_STATE_STARTING\x10\x01\x12\x18\n" +
@@ -1570,7 +1813,8 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\fElectionType\x12\x1d\n" +
 	"\x19ELECTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ELECTION_TYPE_PREFERRED\x10\x01\x12\x19\n" +
-	"\x15ELECTION_TYPE_UNCLEAN\x10\x022\xa0\t\n" +
+	"\x15ELECTION_TYPE_UNCLEAN\x10\x022\x83\n" +
+	"\n" +
 	"\x0eClusterService\x12o\n" +
 	"\n" +
 	"GetCluster\x12\x1c.sluice.v1.GetClusterRequest\x1a\x1d.sluice.v1.GetClusterResponse\"$\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\x16b\acluster\x12\v/v1/cluster\x12i\n" +
@@ -1581,7 +1825,8 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\fElectLeaders\x12\x1e.sluice.v1.ElectLeadersRequest\x1a\x1f.sluice.v1.ElectLeadersResponse\"+\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/cluster:electLeaders\x12\x82\x01\n" +
 	"\x11ListQuorumMembers\x12#.sluice.v1.ListQuorumMembersRequest\x1a$.sluice.v1.ListQuorumMembersResponse\"\"\x8a\xe7\x18\x04\b\x06\x10\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/cluster/quorum\x12\x7f\n" +
 	"\x0fAddQuorumMember\x12!.sluice.v1.AddQuorumMemberRequest\x1a\".sluice.v1.AddQuorumMemberResponse\"%\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/cluster/quorum\x12\x91\x01\n" +
-	"\x12RemoveQuorumMember\x12$.sluice.v1.RemoveQuorumMemberRequest\x1a%.sluice.v1.RemoveQuorumMemberResponse\".\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02 *\x1e/v1/cluster/quorum/{broker_id}B4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
+	"\x12RemoveQuorumMember\x12$.sluice.v1.RemoveQuorumMemberRequest\x1a%.sluice.v1.RemoveQuorumMemberResponse\".\x8a\xe7\x18\x04\b\x05\x10\x03\x82\xd3\xe4\x93\x02 *\x1e/v1/cluster/quorum/{broker_id}\x12a\n" +
+	"\x0eBackupMetadata\x12 .sluice.v1.BackupMetadataRequest\x1a!.sluice.v1.BackupMetadataResponse\"\b\x8a\xe7\x18\x04\b\x05\x10\x030\x01B4Z2github.com/sluicelog/sluice/gen/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_cluster_proto_rawDescOnce sync.Once
@@ -1596,7 +1841,7 @@ func file_sluice_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sluice_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sluice_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sluice_v1_cluster_proto_goTypes = []any{
 	(BrokerState)(0),                   // 0: sluice.v1.BrokerState
 	(ElectionType)(0),                  // 1: sluice.v1.ElectionType
@@ -1622,6 +1867,9 @@ var file_sluice_v1_cluster_proto_goTypes = []any{
 	(*ListBrokersResponse)(nil),        // 21: sluice.v1.ListBrokersResponse
 	(*GetBrokerRequest)(nil),           // 22: sluice.v1.GetBrokerRequest
 	(*GetBrokerResponse)(nil),          // 23: sluice.v1.GetBrokerResponse
+	(*BackupMetadataRequest)(nil),      // 24: sluice.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),     // 25: sluice.v1.BackupMetadataResponse
+	(*BackupInfo)(nil),                 // 26: sluice.v1.BackupInfo
 }
 var file_sluice_v1_cluster_proto_depIdxs = []int32{
 	3,  // 0: sluice.v1.Cluster.brokers:type_name -> sluice.v1.Broker
@@ -1635,29 +1883,32 @@ var file_sluice_v1_cluster_proto_depIdxs = []int32{
 	2,  // 8: sluice.v1.GetClusterResponse.cluster:type_name -> sluice.v1.Cluster
 	3,  // 9: sluice.v1.ListBrokersResponse.brokers:type_name -> sluice.v1.Broker
 	3,  // 10: sluice.v1.GetBrokerResponse.broker:type_name -> sluice.v1.Broker
-	18, // 11: sluice.v1.ClusterService.GetCluster:input_type -> sluice.v1.GetClusterRequest
-	20, // 12: sluice.v1.ClusterService.ListBrokers:input_type -> sluice.v1.ListBrokersRequest
-	22, // 13: sluice.v1.ClusterService.GetBroker:input_type -> sluice.v1.GetBrokerRequest
-	5,  // 14: sluice.v1.ClusterService.ReassignPartitions:input_type -> sluice.v1.ReassignPartitionsRequest
-	7,  // 15: sluice.v1.ClusterService.ListReassignments:input_type -> sluice.v1.ListReassignmentsRequest
-	9,  // 16: sluice.v1.ClusterService.ElectLeaders:input_type -> sluice.v1.ElectLeadersRequest
-	12, // 17: sluice.v1.ClusterService.ListQuorumMembers:input_type -> sluice.v1.ListQuorumMembersRequest
-	14, // 18: sluice.v1.ClusterService.AddQuorumMember:input_type -> sluice.v1.AddQuorumMemberRequest
-	16, // 19: sluice.v1.ClusterService.RemoveQuorumMember:input_type -> sluice.v1.RemoveQuorumMemberRequest
-	19, // 20: sluice.v1.ClusterService.GetCluster:output_type -> sluice.v1.GetClusterResponse
-	21, // 21: sluice.v1.ClusterService.ListBrokers:output_type -> sluice.v1.ListBrokersResponse
-	23, // 22: sluice.v1.ClusterService.GetBroker:output_type -> sluice.v1.GetBrokerResponse
-	6,  // 23: sluice.v1.ClusterService.ReassignPartitions:output_type -> sluice.v1.ReassignPartitionsResponse
-	8,  // 24: sluice.v1.ClusterService.ListReassignments:output_type -> sluice.v1.ListReassignmentsResponse
-	10, // 25: sluice.v1.ClusterService.ElectLeaders:output_type -> sluice.v1.ElectLeadersResponse
-	13, // 26: sluice.v1.ClusterService.ListQuorumMembers:output_type -> sluice.v1.ListQuorumMembersResponse
-	15, // 27: sluice.v1.ClusterService.AddQuorumMember:output_type -> sluice.v1.AddQuorumMemberResponse
-	17, // 28: sluice.v1.ClusterService.RemoveQuorumMember:output_type -> sluice.v1.RemoveQuorumMemberResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	26, // 11: sluice.v1.BackupMetadataResponse.info:type_name -> sluice.v1.BackupInfo
+	18, // 12: sluice.v1.ClusterService.GetCluster:input_type -> sluice.v1.GetClusterRequest
+	20, // 13: sluice.v1.ClusterService.ListBrokers:input_type -> sluice.v1.ListBrokersRequest
+	22, // 14: sluice.v1.ClusterService.GetBroker:input_type -> sluice.v1.GetBrokerRequest
+	5,  // 15: sluice.v1.ClusterService.ReassignPartitions:input_type -> sluice.v1.ReassignPartitionsRequest
+	7,  // 16: sluice.v1.ClusterService.ListReassignments:input_type -> sluice.v1.ListReassignmentsRequest
+	9,  // 17: sluice.v1.ClusterService.ElectLeaders:input_type -> sluice.v1.ElectLeadersRequest
+	12, // 18: sluice.v1.ClusterService.ListQuorumMembers:input_type -> sluice.v1.ListQuorumMembersRequest
+	14, // 19: sluice.v1.ClusterService.AddQuorumMember:input_type -> sluice.v1.AddQuorumMemberRequest
+	16, // 20: sluice.v1.ClusterService.RemoveQuorumMember:input_type -> sluice.v1.RemoveQuorumMemberRequest
+	24, // 21: sluice.v1.ClusterService.BackupMetadata:input_type -> sluice.v1.BackupMetadataRequest
+	19, // 22: sluice.v1.ClusterService.GetCluster:output_type -> sluice.v1.GetClusterResponse
+	21, // 23: sluice.v1.ClusterService.ListBrokers:output_type -> sluice.v1.ListBrokersResponse
+	23, // 24: sluice.v1.ClusterService.GetBroker:output_type -> sluice.v1.GetBrokerResponse
+	6,  // 25: sluice.v1.ClusterService.ReassignPartitions:output_type -> sluice.v1.ReassignPartitionsResponse
+	8,  // 26: sluice.v1.ClusterService.ListReassignments:output_type -> sluice.v1.ListReassignmentsResponse
+	10, // 27: sluice.v1.ClusterService.ElectLeaders:output_type -> sluice.v1.ElectLeadersResponse
+	13, // 28: sluice.v1.ClusterService.ListQuorumMembers:output_type -> sluice.v1.ListQuorumMembersResponse
+	15, // 29: sluice.v1.ClusterService.AddQuorumMember:output_type -> sluice.v1.AddQuorumMemberResponse
+	17, // 30: sluice.v1.ClusterService.RemoveQuorumMember:output_type -> sluice.v1.RemoveQuorumMemberResponse
+	25, // 31: sluice.v1.ClusterService.BackupMetadata:output_type -> sluice.v1.BackupMetadataResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_cluster_proto_init() }
@@ -1670,13 +1921,17 @@ func file_sluice_v1_cluster_proto_init() {
 	file_sluice_v1_cluster_proto_msgTypes[3].OneofWrappers = []any{}
 	file_sluice_v1_cluster_proto_msgTypes[7].OneofWrappers = []any{}
 	file_sluice_v1_cluster_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sluice_v1_cluster_proto_msgTypes[23].OneofWrappers = []any{
+		(*BackupMetadataResponse_Info)(nil),
+		(*BackupMetadataResponse_Chunk)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_cluster_proto_rawDesc), len(file_sluice_v1_cluster_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

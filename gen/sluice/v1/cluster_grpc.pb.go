@@ -28,6 +28,7 @@ const (
 	ClusterService_ListQuorumMembers_FullMethodName  = "/sluice.v1.ClusterService/ListQuorumMembers"
 	ClusterService_AddQuorumMember_FullMethodName    = "/sluice.v1.ClusterService/AddQuorumMember"
 	ClusterService_RemoveQuorumMember_FullMethodName = "/sluice.v1.ClusterService/RemoveQuorumMember"
+	ClusterService_BackupMetadata_FullMethodName     = "/sluice.v1.ClusterService/BackupMetadata"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -101,6 +102,17 @@ type ClusterServiceClient interface {
 	//   - FAILED_PRECONDITION / ILLEGAL_STATE: it is the last member, the others
 	//     would have no majority, or the metadata is in an external etcd.
 	RemoveQuorumMember(ctx context.Context, in *RemoveQuorumMemberRequest, opts ...grpc.CallOption) (*RemoveQuorumMemberResponse, error)
+	// Streams a snapshot of the cluster's metadata (topics, replicas, settings; no
+	// records): what it is, and then its bytes. It holds everything that was
+	// acknowledged before the call. `sluice backup create` writes it to a file, and
+	// `sluice backup restore` makes a new etcd of that. Idempotent.
+	//
+	// Errors:
+	//   - UNAVAILABLE / BROKER_NOT_AVAILABLE: a majority of the metadata quorum is out
+	//     of reach.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: an external etcd does not let its user
+	//     take a snapshot.
+	BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -201,6 +213,25 @@ func (c *clusterServiceClient) RemoveQuorumMember(ctx context.Context, in *Remov
 	return out, nil
 }
 
+func (c *clusterServiceClient) BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_BackupMetadata_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupMetadataRequest, BackupMetadataResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupMetadataClient = grpc.ServerStreamingClient[BackupMetadataResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -272,6 +303,17 @@ type ClusterServiceServer interface {
 	//   - FAILED_PRECONDITION / ILLEGAL_STATE: it is the last member, the others
 	//     would have no majority, or the metadata is in an external etcd.
 	RemoveQuorumMember(context.Context, *RemoveQuorumMemberRequest) (*RemoveQuorumMemberResponse, error)
+	// Streams a snapshot of the cluster's metadata (topics, replicas, settings; no
+	// records): what it is, and then its bytes. It holds everything that was
+	// acknowledged before the call. `sluice backup create` writes it to a file, and
+	// `sluice backup restore` makes a new etcd of that. Idempotent.
+	//
+	// Errors:
+	//   - UNAVAILABLE / BROKER_NOT_AVAILABLE: a majority of the metadata quorum is out
+	//     of reach.
+	//   - FAILED_PRECONDITION / ILLEGAL_STATE: an external etcd does not let its user
+	//     take a snapshot.
+	BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -308,6 +350,9 @@ func (UnimplementedClusterServiceServer) AddQuorumMember(context.Context, *AddQu
 }
 func (UnimplementedClusterServiceServer) RemoveQuorumMember(context.Context, *RemoveQuorumMemberRequest) (*RemoveQuorumMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveQuorumMember not implemented")
+}
+func (UnimplementedClusterServiceServer) BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupMetadata not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -492,6 +537,17 @@ func _ClusterService_RemoveQuorumMember_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_BackupMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupMetadataRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).BackupMetadata(m, &grpc.GenericServerStream[BackupMetadataRequest, BackupMetadataResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupMetadataServer = grpc.ServerStreamingServer[BackupMetadataResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -536,6 +592,12 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ClusterService_RemoveQuorumMember_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupMetadata",
+			Handler:       _ClusterService_BackupMetadata_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "sluice/v1/cluster.proto",
 }
