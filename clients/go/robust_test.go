@@ -296,7 +296,8 @@ func TestFlushEndsWithItsContext(t *testing.T) {
 func TestCloseWhileManyProduce(t *testing.T) {
 	f, client := startFake(t, "t", 2)
 	f.onBatch = func(batch.Header, *sluicev1.ProduceRequest) action { return action{} }
-	for _, now := range []bool{false, true} {
+	for i := range 6 {
+		now := i%2 == 1
 		producer, err := client.NewProducer(sluice.WithBatchBytes(100))
 		require.NoError(t, err)
 		var taken, told atomic.Int64

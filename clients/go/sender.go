@@ -137,11 +137,14 @@ func (s *sender) move(q *partitionQueue, to *link) bool {
 	switch {
 	case l == nil:
 		l = newLane(s, to)
-		s.lanes[to.broker] = l
-		s.tasks.Go("lane", func(ctx context.Context) error {
+		started := s.tasks.Go("lane", func(ctx context.Context) error {
 			l.run(ctx)
 			return nil
 		})
+		if !started {
+			return false // the producer is closing, and nobody would close ended
+		}
+		s.lanes[to.broker] = l
 	case l.link != to && l.flying > 0:
 		return false
 	}
