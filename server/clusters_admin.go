@@ -114,7 +114,7 @@ func reassignmentsOf(t cluster.Topic) []*sluicev1.PartitionReassignment {
 
 // ListReassignments lists the moves that are under way.
 func (c *clusterService) ListReassignments(
-	_ context.Context, request *sluicev1.ListReassignmentsRequest,
+	ctx context.Context, request *sluicev1.ListReassignmentsRequest,
 ) (*sluicev1.ListReassignmentsResponse, error) {
 	list, err := newListing("reassignments", request.GetPageSize(), request.GetPageToken())
 	if err != nil {
@@ -125,6 +125,7 @@ func (c *clusterService) ListReassignments(
 		return nil, err
 	}
 	response := &sluicev1.ListReassignmentsResponse{}
+	defer func() { c.s.measure(ctx, request, response.Reassignments) }()
 	for _, t := range c.s.cluster.Topics() {
 		for _, move := range reassignmentsOf(t) {
 			if cmp.Or(strings.Compare(t.Name, afterTopic),

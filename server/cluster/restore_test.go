@@ -316,12 +316,17 @@ func TestWhoHasMostLeadsAfterARestore(t *testing.T) {
 			[]Holding{{0, 5, 21, true}, h(2, 5, 20)}, all, 0, []int32{0}, nil, nil,
 		},
 		"it moved since": {
-			[]Holding{h(1, 5, 20), h(3, 6, 30)}, all, 3,
-			[]int32{3}, []int32{0, 1, 2, 3}, []int32{3},
+			[]Holding{h(1, 5, 20), h(3, 6, 30)},
+			all, 3,
+			[]int32{3},
+			[]int32{0, 1, 2, 3},
+			[]int32{3},
 		},
 		"nobody has any": {
-			[]Holding{h(1, -1, 0)}, func(n int32) bool { return n != 0 }, 1,
-			[]int32{1, 2}, nil, nil,
+			[]Holding{h(1, -1, 0)},
+			func(n int32) bool { return n != 0 }, 1,
+			[]int32{1, 2},
+			nil, nil,
 		},
 		"another with as much": {
 			[]Holding{h(0, 5, 20), h(1, 5, 20)},

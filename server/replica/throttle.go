@@ -32,3 +32,25 @@ func (t *throttle) spend(bytes int) {
 	defer t.mu.Unlock()
 	t.left -= float64(bytes)
 }
+
+// Missing returns about how many bytes replicas have still to copy, all together,
+// as far as the node leads the partition: the log's bytes are taken to be spread
+// evenly over its offsets.
+func (p *Partition) Missing(nodes []int32) (bytes int64, leads bool) {
+	start, end, size := p.log.Start(), p.log.End(), p.log.Bytes()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader == nil {
+		return 0, false
+	}
+	for _, node := range nodes {
+		at := start
+		if peer := p.leader.peers[node]; peer != nil {
+			at = min(max(peer.durable, start), end)
+		}
+		if end > start {
+			bytes += int64(float64(size) * float64(end-at) / float64(end-start))
+		}
+	}
+	return bytes, true
+}

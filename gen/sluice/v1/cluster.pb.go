@@ -398,9 +398,12 @@ type PartitionReassignment struct {
 	// Those of them that do not have it all yet.
 	AddingIds []int32 `protobuf:"varint,4,rep,packed,name=adding_ids,json=addingIds,proto3" json:"adding_ids,omitempty"`
 	// The brokers that keep it until then.
-	RemovingIds   []int32 `protobuf:"varint,5,rep,packed,name=removing_ids,json=removingIds,proto3" json:"removing_ids,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RemovingIds []int32 `protobuf:"varint,5,rep,packed,name=removing_ids,json=removingIds,proto3" json:"removing_ids,omitempty"`
+	// About how many bytes the replicas that are added have still to copy, all
+	// together; in lists of what is under way. Absent where the leader does not say.
+	RemainingBytes *int64 `protobuf:"varint,6,opt,name=remaining_bytes,json=remainingBytes,proto3,oneof" json:"remaining_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PartitionReassignment) Reset() {
@@ -466,6 +469,13 @@ func (x *PartitionReassignment) GetRemovingIds() []int32 {
 		return x.RemovingIds
 	}
 	return nil
+}
+
+func (x *PartitionReassignment) GetRemainingBytes() int64 {
+	if x != nil && x.RemainingBytes != nil {
+		return *x.RemainingBytes
+	}
+	return 0
 }
 
 // A request to move partitions. Either `reassignments` or `leaving_broker_id`.
@@ -1719,7 +1729,7 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"\x05state\x18\x05 \x01(\x0e2\x16.sluice.v1.BrokerStateR\x05state\x12!\n" +
 	"\fbroker_epoch\x18\x06 \x01(\x03R\vbrokerEpoch\x12!\n" +
 	"\fleader_count\x18\a \x01(\x05R\vleaderCount\x12#\n" +
-	"\rreplica_count\x18\b \x01(\x05R\freplicaCount\"\xc2\x01\n" +
+	"\rreplica_count\x18\b \x01(\x05R\freplicaCount\"\x89\x02\n" +
 	"\x15PartitionReassignment\x12\x19\n" +
 	"\x05topic\x18\x01 \x01(\tB\x03\xe0A\x02R\x05topic\x12!\n" +
 	"\tpartition\x18\x02 \x01(\x05B\x03\xe0A\x02R\tpartition\x12\x1f\n" +
@@ -1727,7 +1737,9 @@ const file_sluice_v1_cluster_proto_rawDesc = "" +
 	"replicaIds\x12\"\n" +
 	"\n" +
 	"adding_ids\x18\x04 \x03(\x05B\x03\xe0A\x03R\taddingIds\x12&\n" +
-	"\fremoving_ids\x18\x05 \x03(\x05B\x03\xe0A\x03R\vremovingIds\"\xcf\x01\n" +
+	"\fremoving_ids\x18\x05 \x03(\x05B\x03\xe0A\x03R\vremovingIds\x121\n" +
+	"\x0fremaining_bytes\x18\x06 \x01(\x03B\x03\xe0A\x03H\x00R\x0eremainingBytes\x88\x01\x01B\x12\n" +
+	"\x10_remaining_bytes\"\xcf\x01\n" +
 	"\x19ReassignPartitionsRequest\x12F\n" +
 	"\rreassignments\x18\x01 \x03(\v2 .sluice.v1.PartitionReassignmentR\rreassignments\x12/\n" +
 	"\x11leaving_broker_id\x18\x02 \x01(\x05H\x00R\x0fleavingBrokerId\x88\x01\x01\x12#\n" +
@@ -1918,6 +1930,7 @@ func file_sluice_v1_cluster_proto_init() {
 	}
 	file_sluice_v1_options_proto_init()
 	file_sluice_v1_cluster_proto_msgTypes[0].OneofWrappers = []any{}
+	file_sluice_v1_cluster_proto_msgTypes[2].OneofWrappers = []any{}
 	file_sluice_v1_cluster_proto_msgTypes[3].OneofWrappers = []any{}
 	file_sluice_v1_cluster_proto_msgTypes[7].OneofWrappers = []any{}
 	file_sluice_v1_cluster_proto_msgTypes[9].OneofWrappers = []any{}
