@@ -122,11 +122,16 @@ func (b *backend) leaderless() bool {
 func (c *Cluster) Quorum(ctx context.Context) ([]QuorumMember, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	list, err := c.backend.client.MemberList(ctx)
-	if err != nil {
-		return nil, c.store.translate(ctx, err)
+	for {
+		list, err := c.backend.client.MemberList(ctx)
+		if err == nil {
+			return c.quorumOf(list.Members), nil
+		}
+		// As when the member that led has just left.
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) || pause(ctx, retryMin) != nil {
+			return nil, c.store.translate(ctx, err)
+		}
 	}
-	return c.quorumOf(list.Members), nil
 }
 
 func (c *Cluster) quorumOf(list []*etcdserverpb.Member) []QuorumMember {
