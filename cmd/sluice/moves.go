@@ -13,6 +13,7 @@ import (
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // throttleSetting bounds what a broker sends to the replicas that moves add.
@@ -37,6 +38,9 @@ func (r reassigning) throttle(
 			continue
 		}
 		own, err := throttleOf(ctx, r.client, b.GetBrokerId())
+		if errors.Is(err, fault.ResourceNotFound) {
+			continue // it has just gone
+		}
 		if err == nil {
 			t.previous[b.GetBrokerId()] = own
 			_, err = r.client.AlterConfigs(ctx, sluice.BrokerConfigs(b.GetBrokerId()),
@@ -91,11 +95,11 @@ func (r reassigning) unthrottle(ctx context.Context) ([]int32, error) {
 	var brokers []int32
 	for _, b := range info.GetBrokers() {
 		own, err := throttleOf(ctx, r.client, b.GetBrokerId())
+		if errors.Is(err, fault.ResourceNotFound) || err == nil && own == "" {
+			continue // it has just gone, or has none
+		}
 		if err != nil {
 			return brokers, err
-		}
-		if own == "" {
-			continue
 		}
 		_, err = r.client.AlterConfigs(ctx, sluice.BrokerConfigs(b.GetBrokerId()), nil,
 			throttleSetting)

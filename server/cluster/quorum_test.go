@@ -192,6 +192,46 @@ func TestALoneNodeGrowsToThree(t *testing.T) {
 	require.ErrorIs(t, err, fault.IllegalState)
 }
 
+func TestAQuorumOfThreeShrinksToOne(t *testing.T) {
+	t.Parallel()
+	configs := quorumConfigs(t, 3)
+	nodes := make([]*Cluster, 3)
+	var starting errgroup.Group
+	for i, cfg := range configs {
+		starting.Go(func() (err error) {
+			nodes[i], err = Start(t.Context(), cfg)
+			return err
+		})
+	}
+	require.NoError(t, starting.Wait())
+	zero := nodes[0]
+	closed := false
+	t.Cleanup(func() {
+		if !closed {
+			assert.NoError(t, zero.Close())
+		}
+	})
+	for _, id := range []int32{2, 1} {
+		require.NoError(t, zero.RemoveQuorumMember(t.Context(), id))
+		<-nodes[id].Failed()
+		require.Error(t, nodes[id].Close(), "it stops by itself")
+	}
+	require.ErrorIs(t, zero.RemoveQuorumMember(t.Context(), 1), fault.ResourceNotFound)
+	require.ErrorIs(t, zero.RemoveQuorumMember(t.Context(), 0), fault.IllegalState)
+	members, err := zero.Quorum(t.Context())
+	require.NoError(t, err)
+	require.Len(t, members, 1)
+	zero.mustSee(t, "node 0 alone in control", func(s *Snapshot) bool { return zero.ctl.leads(s) })
+	_, err = zero.CreateTopic(t.Context(), TopicSpec{Name: "t"})
+	require.NoError(t, err)
+	require.NoError(t, zero.Close())
+	closed = true
+
+	again := start(t, configs[0])
+	_, ok := again.Topic("t")
+	assert.True(t, ok)
+}
+
 func TestAMemberThatLostItsDataIsRefusedUntilReplaced(t *testing.T) {
 	t.Parallel()
 	configs := quorumConfigs(t, 3)
