@@ -20,6 +20,10 @@ import (
 type peers struct {
 	options []grpc.DialOption
 
+	// closing are connections that are being closed: that waits for seconds where
+	// the other node takes nothing any more, as one that is cut off.
+	closing sync.WaitGroup
+
 	mu     sync.Mutex
 	nodes  map[int32]*peerNode
 	closed bool
@@ -136,7 +140,7 @@ func (p *peers) peerLocked(b cluster.Broker) (*peerNode, error) {
 		return to, nil
 	}
 	if to != nil {
-		_ = to.close()
+		p.retire(to)
 	}
 	to = &peerNode{address: b.GRPCAddress}
 	p.nodes[b.ID] = to
@@ -153,10 +157,15 @@ func (p *peers) keep(brokers []cluster.Broker) {
 	defer p.mu.Unlock()
 	for id, to := range p.nodes {
 		if !there[id] {
-			_ = to.close()
+			p.retire(to)
 			delete(p.nodes, id)
 		}
 	}
+}
+
+// retire closes the connections to a node, and waits for none of them.
+func (p *peers) retire(to *peerNode) {
+	p.closing.Go(func() { _ = to.close() })
 }
 
 func (to *peerNode) close() error {
@@ -173,12 +182,13 @@ func (to *peerNode) close() error {
 // close closes all connections; later calls fail.
 func (p *peers) close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
+	nodes := p.nodes
+	p.nodes, p.closed = map[int32]*peerNode{}, true
+	p.mu.Unlock()
 	var errs []error
-	for _, to := range p.nodes {
+	for _, to := range nodes {
 		errs = append(errs, to.close())
 	}
-	clear(p.nodes)
+	p.closing.Wait()
 	return errors.Join(errs...)
 }
