@@ -98,9 +98,11 @@ groups: build ## The same GROUPS_ROUNDS times (default 200, some ten minutes).
 		-run Processes ./tests/groups
 
 SIM_SEEDS ?= 20000
+CLUSTER_SEEDS ?= 200
 .PHONY: simulate
-simulate: ## Simulate replication in SIM_SEEDS schedules (default 20000) of each kind.
+simulate: ## Simulate replication in SIM_SEEDS schedules of each kind, and CLUSTER_SEEDS clusters.
 	go test -count=1 -timeout 24h -v -run TestSimulation ./server/replica -sim.seeds $(SIM_SEEDS)
+	CLUSTER_SEEDS=$(CLUSTER_SEEDS) go test -count=1 -timeout 24h -v ./tests/simulate
 
 CHAOS_MINUTES ?= 10
 CHAOS_REPLICATION ?= 3

@@ -103,7 +103,7 @@ func (c *Cluster) join(ctx context.Context) error {
 	c.spawn("metadata", c.feed.run)
 
 	c.member = &member{
-		store: c.store, feed: c.feed, log: c.cfg.Logger,
+		store: c.store, feed: c.feed, log: c.cfg.Logger, clock: c.cfg.Clock,
 		id: c.cfg.NodeID, dirID: c.home.DirID, ttl: c.cfg.LeaseTime,
 		live: liveRecord{
 			Rack: c.cfg.Rack, GRPC: c.cfg.AdvertiseGRPC, HTTP: c.cfg.AdvertiseHTTP,
@@ -128,7 +128,7 @@ func (c *Cluster) join(ctx context.Context) error {
 	}
 	c.spawn("controller", c.ctl.run)
 	watch := &probe{
-		member: c.member, store: c.store, feed: c.feed, ctl: c.ctl, dial: dialOnce,
+		member: c.member, store: c.store, feed: c.feed, ctl: c.ctl, dial: c.cfg.Dial,
 	}
 	c.spawn("probe", watch.run)
 	return c.awaitAdmission(ctx)

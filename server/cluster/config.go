@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/sluicelog/sluice/internal/setting"
 )
 
@@ -39,6 +41,9 @@ type Config struct {
 	// Endpoints are the URLs or host:port of an external etcd
 	// (--etcd-endpoints). Empty: the node runs its own inside DataDir.
 	Endpoints []string
+	// Etcd is a client to use in place of all that, closed with the cluster: tests
+	// have an etcd in memory. Default nil.
+	Etcd *clientv3.Client
 	// Prefix begins every key (--etcd-prefix). Default /sluice.
 	Prefix string
 	// Username and Password log in to an external etcd (--etcd-username,
@@ -81,6 +86,13 @@ type Config struct {
 	// the metadata were restored from a backup: leaders are then chosen by it.
 	Held func() []HeldReplica
 
+	// Clock tells the time since some moment, by a clock that nobody sets and that
+	// goes on while the machine sleeps (B2). Default: that of the system.
+	Clock func() time.Duration
+	// Dial connects to the address of a node and hangs up, to see whether its
+	// process is there. Default: over TCP.
+	Dial func(ctx context.Context, address string) error
+
 	// Logger takes what the room and etcd have to say. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -93,6 +105,8 @@ func DefaultConfig() Config {
 		StartTimeout:   time.Minute,
 		RequestTimeout: 5 * time.Second,
 		LeaseTime:      9 * time.Second,
+		Clock:          sinceBoot,
+		Dial:           dialOnce,
 		Logger:         slog.Default(),
 	}
 }

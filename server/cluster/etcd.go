@@ -35,6 +35,9 @@ type backend struct {
 
 // openBackend starts the node's own etcd, or connects to an external one.
 func openBackend(ctx context.Context, cfg Config, h *home) (*backend, error) {
+	if cfg.Etcd != nil {
+		return &backend{client: cfg.Etcd, cfg: cfg}, nil
+	}
 	if len(cfg.Endpoints) == 0 {
 		b := &backend{fatal: make(chan error, 1), cfg: cfg}
 		return b, b.start(ctx, filepath.Join(h.path, "etcd"))
@@ -329,7 +332,10 @@ func (b *backend) close() error {
 		return nil
 	}
 	err := b.client.Close()
-	if b.server == nil {
+	switch {
+	case b.cfg.Etcd != nil:
+		return nil // one in memory only says that its context is done
+	case b.server == nil:
 		return err
 	}
 	// The client of an embedded etcd only says that its context is done.

@@ -19,6 +19,7 @@ type member struct {
 	store *store
 	feed  *feed
 	log   *slog.Logger
+	clock func() time.Duration
 	id    int32
 	dirID UUID
 	ttl   time.Duration
@@ -94,7 +95,7 @@ var errIDInUse = errors.New("the node id is in use")
 
 // claim writes epoch and live under a new lease.
 func (m *member) claim(ctx context.Context, epochMod int64) error {
-	sent := sinceBoot()
+	sent := m.clock()
 	lease, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func (m *member) renew(ctx context.Context) error {
 	m.mu.Lock()
 	lease := m.lease
 	m.mu.Unlock()
-	sent := sinceBoot()
+	sent := m.clock()
 	err := m.store.renew(ctx, lease)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return m.rejoin(ctx)
@@ -222,7 +223,7 @@ func (m *member) catchUp(ctx context.Context) (int64, error) {
 
 // rejoin gets a new lease for the same broker epoch.
 func (m *member) rejoin(ctx context.Context) error {
-	sent := sinceBoot()
+	sent := m.clock()
 	lease, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
@@ -283,7 +284,7 @@ func (m *member) update(ctx context.Context, change func(*liveRecord)) (int64, e
 func (m *member) expired() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return sinceBoot() >= m.deadline
+	return m.clock() >= m.deadline
 }
 
 // fenced reports whether the node must not act as a leader (B3): its lease may be
@@ -293,7 +294,7 @@ func (m *member) expired() bool {
 func (m *member) fenced() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return sinceBoot() >= m.deadline || m.applied > 0 && m.applied < m.resume
+	return m.clock() >= m.deadline || m.applied > 0 && m.applied < m.resume
 }
 
 // act says that the node acts by the metadata of a revision from now on.

@@ -200,6 +200,9 @@ func (n *Node) Dial(opts ...grpc.DialOption) *grpc.ClientConn {
 	return conn
 }
 
+// Memory returns where the node serves gRPC inside the process.
+func (n *Node) Memory() *bufconn.Listener { return n.memory }
+
 // Address returns where the node serves gRPC on the loopback, on a port that
 // is free, and advertises that. The first call begins to listen.
 func (n *Node) Address() string {
@@ -231,6 +234,10 @@ func (n *Node) Stop() {
 		n.tb.Errorf("stopping a node: %v", err)
 	}
 }
+
+// Abandon stops a node of which nothing is expected any more, as it is cut off
+// from everything.
+func (n *Node) Abandon() { _ = n.stop() }
 
 func (n *Node) stop() error {
 	n.mu.Lock()

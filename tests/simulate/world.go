@@ -1,0 +1,221 @@
+// Package simulate runs a cluster of whole nodes in one process and in virtual
+// time: their gRPC goes through memory, their metadata are in an etcd in memory,
+// and their records on disk. A seed decides what breaks, and when; how goroutines
+// take turns it does not, so a seed repeats the faults of a run, and not each of
+// its steps. (The simulation of the cores in server/replica repeats all.)
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sluicelog/sluice/server"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/cluster/memory"
+	"github.com/sluicelog/sluice/tests/node"
+)
+
+const nodeCount = 3
+
+// world is a cluster, and what connects it.
+type world struct {
+	t       *testing.T
+	random  *rand.Rand
+	etcd    *memory.Etcd
+	net     *network
+	clients *process
+	begun   time.Time
+	nodes   []*member
+	zombies sync.WaitGroup // nodes that crashed, which a process can't simply forget
+
+	mu  sync.Mutex
+	log bytes.Buffer // what the nodes say
+}
+
+// member is a node, over all its starts.
+type member struct {
+	id      int32
+	address string
+	dir     string
+	client  *grpc.ClientConn
+
+	run  *node.Node // nil while it is down
+	end  *process
+	link *memory.Link // to etcd
+
+	mu   sync.Mutex
+	skew time.Duration // of its wall clock
+	sunk time.Duration // how long its machine has slept
+}
+
+// Write takes what the nodes say.
+func (w *world) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+func (w *world) logf(format string, args ...any) {
+	w.t.Logf("%7.3f s: "+format, append([]any{time.Since(w.begun).Seconds()}, args...)...)
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		t: t, random: rand.New(rand.NewPCG(seed, 5)), etcd: memory.New(), net: newNetwork(),
+		clients: &process{address: "clients"}, begun: time.Now(),
+	}
+	for i := range nodeCount {
+		m := &member{id: int32(i), address: "node-" + strconv.Itoa(i) + ":1", dir: t.TempDir()}
+		var err error
+		m.client, err = grpc.NewClient("passthrough:///"+m.address,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(w.dialer(w.clients)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.nodes = append(w.nodes, m)
+	}
+	for _, m := range w.nodes {
+		w.start(m)
+	}
+	w.await()
+	return w
+}
+
+func (w *world) dialer(from *process) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, to string) (net.Conn, error) {
+		return w.net.dial(ctx, from, to)
+	}
+}
+
+// start starts a node that is down.
+func (w *world) start(m *member) {
+	end, link := &process{address: m.address}, memory.NewLink()
+	m.end, m.link = end, link
+	m.run = node.Start(w.t, node.WithDir(m.dir),
+		node.WithLogger(slog.New(slog.NewTextHandler(w, nil)).With("node", m.id)),
+		node.WithSettings(map[string]string{
+			"default.replication.factor": "3", "min.insync.replicas": "2",
+			"offsets.topic.replication.factor": "3", "offsets.topic.num.partitions": "1",
+		}),
+		node.WithCluster(func(c *cluster.Config) {
+			c.NodeID, c.AdvertiseGRPC, c.Etcd = m.id, m.address, w.etcd.Client(link)
+			c.Clock = m.sinceBoot(w.begun)
+			c.Dial = func(ctx context.Context, address string) error {
+				conn, err := w.net.dial(ctx, end, address)
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			}
+		}),
+		node.WithServer(func(c *server.Config) {
+			c.Clock = m.wallClock
+			c.PeerOptions = []grpc.DialOption{grpc.WithContextDialer(w.dialer(end))}
+		}))
+	end.listener = m.run.Memory()
+	w.net.join(end)
+}
+
+func (m *member) sinceBoot(begun time.Time) func() time.Duration {
+	return func() time.Duration {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return time.Since(begun) + m.sunk
+	}
+}
+
+func (m *member) wallClock() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Add(m.skew)
+}
+
+// await waits until all nodes know each other.
+func (w *world) await() {
+	for _, m := range w.nodes {
+		m.run.AwaitNodes(nodeCount)
+	}
+}
+
+// stop stops a node in order.
+func (w *world) stop(m *member) {
+	m.run.Stop()
+	w.net.end(m.end)
+	m.run = nil
+}
+
+// crash ends a node as kill -9 does: nobody hears of it again, and its next start
+// finds the files as they are now. The old one has to stop in this process, too;
+// it does so on its own, cut off and with files of which nobody knows.
+func (w *world) crash(m *member) {
+	m.link.Set(true, 0)
+	w.net.end(m.end)
+	synctest.Wait() // nothing is written meanwhile
+	dir := w.t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(m.dir)); err != nil {
+		w.t.Fatal(err)
+	}
+	zombie := m.run
+	w.zombies.Go(zombie.Abandon)
+	m.run, m.dir = nil, dir
+}
+
+// wipe removes the log of a node that is down.
+func (w *world) wipe(m *member) {
+	if err := os.RemoveAll(filepath.Join(m.dir, "log")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// close stops everything.
+func (w *world) close() {
+	for _, m := range w.nodes {
+		_ = m.client.Close()
+		if m.run != nil {
+			w.stop(m)
+		}
+	}
+	w.zombies.Wait()
+}
+
+// said returns the lines of the nodes that have a word.
+func (w *world) said(word string) (lines []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line := range bytes.Lines(w.log.Bytes()) {
+		if bytes.Contains(line, []byte(word)) {
+			lines = append(lines, string(line))
+		}
+	}
+	return lines
+}
+
+// sleep lets time pass.
+func sleep(d time.Duration) { <-time.After(d) }
+
+// within waits until a condition holds.
+func within(d time.Duration, holds func() bool) error {
+	for deadline := time.Now().Add(d); ; sleep(50 * time.Millisecond) {
+		if holds() {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it is not well after %v", d)
+		}
+	}
+}
