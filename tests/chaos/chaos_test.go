@@ -297,7 +297,8 @@ func (r *run) judge(t *testing.T) {
 	r.clients.Wait()
 	r.leave()
 	r.followers.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*wholeTime)
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTime+
+		time.Duration(r.minutes*float64(time.Minute)))
 	defer cancel()
 	rep := &r.report
 	ledgers := []*ledger{r.load, r.rest, r.moved, r.session}
@@ -308,22 +309,22 @@ func (r *run) judge(t *testing.T) {
 	}
 	linear, err := dump(ctx, r.c, linearTopic, partitions)
 	require.NoError(t, err)
-	rep.linearized = r.operations.check(r.load, linear, partitions)
 	for _, o := range r.operators {
 		rep.operations += o.done
 	}
 	rep.intervals, rep.looks = len(r.members.intervals), len(r.members.looks)
-	for _, l := range ledgers {
-		rep.violations = append(rep.violations, l.broken...)
-	}
 	rep.violations = append(rep.violations, r.members.check(partitions)...)
 	require.NoError(t, r.c.redundant(ctx))
 	after, grown, err := r.c.shrunk(ctx, rep.before)
 	require.NoError(t, err)
 	rep.after = after
 	rep.violations = append(rep.violations, grown...)
-	rep.violations = append(rep.violations, r.compare(t, ctx)...)
+	rep.violations = append(rep.violations, r.compare(t)...)
+	rep.linearized = r.operations.check(r.load, linear, partitions)
 	rep.violations = append(rep.violations, r.c.violations()...)
+	for _, l := range ledgers {
+		rep.violations = append(rep.violations, l.broken...)
+	}
 	for _, w := range r.c.told {
 		if !w.told {
 			rep.untold = append(rep.untold, w.what)
@@ -338,8 +339,11 @@ func (r *run) judge(t *testing.T) {
 }
 
 // compare stops all nodes and compares what they have stored.
-func (r *run) compare(t *testing.T, ctx context.Context) []string {
+func (r *run) compare(t *testing.T) []string {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTime+
+		time.Duration(r.minutes*float64(time.Minute)))
+	defer cancel()
 	listed, err := sluicev1.NewTopicServiceClient(r.c.nodes[0].conn).ListTopics(ctx,
 		&sluicev1.ListTopicsRequest{})
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 
 // fill fills the disk of one node, which must be one of its own (a tmpfs). The
 // node may stop; it is started again when there is room.
-func fill(_ context.Context, c *cluster, random *rand.Rand) (func() error, error) {
+func fill(ctx context.Context, c *cluster, random *rand.Rand) (func() error, error) {
 	p := victims(c, random, 1)[0]
 	path := filepath.Join(p.dir, "filling")
 	file, err := os.Create(path)
@@ -35,7 +35,25 @@ func fill(_ context.Context, c *cluster, random *rand.Rand) (func() error, error
 	if err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return nil, fmt.Errorf("filling the disk of node %d: %w", p.id, err)
 	}
-	return func() error { return errors.Join(os.Remove(path), c.revive()) }, nil
+	return func() error {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		return c.outlive(ctx, p)
+	}, nil
+}
+
+// outlive returns once all is well, where a node may still be about to end.
+func (c *cluster) outlive(ctx context.Context, p *process) error {
+	for {
+		if err := c.revive(); err != nil {
+			return err
+		}
+		err := c.settled(ctx)
+		if err == nil || p.alive() {
+			return err
+		}
+	}
 }
 
 // lose kills a node and removes a directory of its data, or all of them. Without
@@ -86,7 +104,10 @@ func (c *cluster) readmit(ctx context.Context, p *process) error {
 func (c *cluster) settled(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, wholeTime)
 	defer cancel()
-	return errors.Join(c.whole(waiting), c.redundant(ctx))
+	if err := c.whole(waiting); err != nil {
+		return err
+	}
+	return c.redundant(ctx)
 }
 
 // redundant returns once every replica of every partition is in sync, and has
@@ -169,6 +190,7 @@ type wounded struct {
 func tells(log string) bool {
 	for _, word := range []string{
 		"verdict=LOSSY", "verdict=NEW", "damaged", "missing", "corrupt", "checksum",
+		"not readable", "no meta.json",
 	} {
 		if strings.Contains(log, word) {
 			return true

@@ -137,50 +137,39 @@ func (h *history) make(ctx context.Context, node *process, o *operation, n int) 
 type step struct {
 	kind   kind
 	offset int64 // appended at, committed or read
-	maybe  bool  // a commit that may not have been made
 }
 
-// typed gives the models their types.
-func typed(model func(state int64, s step) []int64) porcupine.NondeterministicModel {
-	return porcupine.NondeterministicModel{
-		Step: func(state, input, _ any) []any {
+// typed gives a model its types.
+func typed(initial int64, model func(state int64, s step) (int64, bool)) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return initial },
+		Step: func(state, input, _ any) (bool, any) {
 			before, known := state.(int64)
 			s, ok := input.(step)
 			if !known || !ok {
-				return nil
+				return false, state
 			}
-			var after []any
-			for _, next := range model(before, s) {
-				after = append(after, next)
-			}
-			return after
+			after, holds := model(before, s)
+			return holds, after
 		},
 	}
 }
 
 // logModel is a partition as a number: where it ends. An append of which the
 // final log tells the offset happens exactly when the log ends there.
-func logModel(end int64, s step) []int64 {
-	switch {
-	case end != s.offset:
-		return nil
-	case s.kind == appends:
-		return []int64{end + 1}
+func logModel(end int64, s step) (int64, bool) {
+	if s.kind == appends {
+		return end + 1, end == s.offset
 	}
-	return []int64{end}
+	return end, end == s.offset
 }
 
 // offsetModel is a committed offset: a register.
-func offsetModel(committed int64, s step) []int64 {
-	switch {
-	case s.kind == commits && s.maybe:
-		return []int64{committed, s.offset}
-	case s.kind == commits:
-		return []int64{s.offset}
-	case committed == s.offset:
-		return []int64{committed}
+func offsetModel(committed int64, s step) (int64, bool) {
+	if s.kind == commits {
+		return s.offset, true
 	}
-	return nil
+	return committed, committed == s.offset
 }
 
 const checkTime = 2 * time.Minute
@@ -189,6 +178,10 @@ const checkTime = 2 * time.Minute
 // is in the end: payloads in the order of their offsets, by partition.
 func (h *history) check(l *ledger, final map[int32][]string, partitions int32) (checked int) {
 	last := time.Now()
+	seen := map[int64]bool{} // offsets that were read as committed; each was committed once
+	for _, o := range h.all {
+		seen[o.offset] = seen[o.offset] || o.kind == committed
+	}
 	for partition := range partitions {
 		at := map[string]int64{}
 		for offset, payload := range final[partition] {
@@ -205,7 +198,7 @@ func (h *history) check(l *ledger, final map[int32][]string, partitions int32) (
 			op := porcupine.Operation{
 				ClientId: o.client, Call: o.call.Sub(h.base).Nanoseconds(),
 				Return: o.answer.Sub(h.base).Nanoseconds(),
-				Input:  step{kind: o.kind, offset: o.offset, maybe: o.unknown},
+				Input:  step{kind: o.kind, offset: o.offset},
 			}
 			if o.unknown {
 				op.Return = last.Sub(h.base).Nanoseconds()
@@ -229,6 +222,9 @@ func (h *history) check(l *ledger, final map[int32][]string, partitions int32) (
 			case ends:
 				log = append(log, op)
 			case commits, committed:
+				if o.unknown && !seen[o.offset] {
+					continue // nothing depends on whether it was made
+				}
 				offsets = append(offsets, op)
 			}
 		}
@@ -241,13 +237,10 @@ func (h *history) check(l *ledger, final map[int32][]string, partitions int32) (
 }
 
 func verdict(
-	l *ledger, what string, initial int64, rule func(int64, step) []int64,
+	l *ledger, what string, initial int64, rule func(int64, step) (int64, bool),
 	ops []porcupine.Operation,
 ) {
-	nondeterministic := typed(rule)
-	nondeterministic.Init = func() []any { return []any{initial} }
-	model := nondeterministic.ToModel()
-	switch porcupine.CheckOperationsTimeout(model, ops, checkTime) {
+	switch porcupine.CheckOperationsTimeout(typed(initial, rule), ops, checkTime) {
 	case porcupine.Illegal:
 		l.violation("%s is not linearizable (%d operations)", what, len(ops))
 	case porcupine.Unknown:
