@@ -17,6 +17,8 @@ const (
 	// answerWaitMin is how long a fetch that does not wait for records waits for
 	// the budget all the same.
 	answerWaitMin = time.Second
+	// requestWaitMax is how long a request waits for the bytes of those before it.
+	requestWaitMax = 30 * time.Second
 	// recordOverheadBytes is what a record in an answer takes beside its contents.
 	recordOverheadBytes = 160
 )
@@ -102,8 +104,39 @@ func (s *Server) admitRequest(ctx context.Context, request any) (bytes int64, er
 	}
 	size := proto.Size(message)
 	if limit := s.RequestMaxBytes(); size > limit {
-		return 0, fault.RequestTooLarge.With("limit", limit, "setting",
-			"socket.request.max.bytes").Because("it has %d bytes", size)
+		return 0, requestTooLarge(size, limit)
 	}
-	return s.requests.Take(ctx, int64(size), int64(size))
+	return s.takeRequest(ctx, int64(size))
+}
+
+// requestTooLarge is the error of a request of so many bytes.
+func requestTooLarge(size, limit int) error {
+	return fault.RequestTooLarge.With("limit", limit, "setting",
+		"socket.request.max.bytes").Because("it has %d bytes", size)
+}
+
+// takeRequest takes the bytes of a request, which is in memory already, of the budget.
+// It waits for requestWaitMax, and only while no more wait than the budget has: a node
+// that cannot keep up says so, rather than to hold what it will not come to.
+func (s *Server) takeRequest(ctx context.Context, size int64) (int64, error) {
+	if taken, ok := s.requests.TryTake(size, size); ok {
+		return taken, nil
+	}
+	defer s.queued.Add(-size)
+	if waiting := s.queued.Add(size); waiting > max(s.requests.Max(), size) {
+		return 0, s.swamped()
+	}
+	within, cancel := context.WithTimeout(ctx, requestWaitMax)
+	defer cancel()
+	taken, err := s.requests.Take(within, size, size)
+	if err != nil && ctx.Err() == nil {
+		return 0, s.swamped()
+	}
+	return taken, err
+}
+
+// swamped is the error of a request for which no room came free in time.
+func (s *Server) swamped() error {
+	return fault.ThrottlingQuotaExceeded.With("limit", s.requests.Max(), "setting",
+		"queued.max.request.bytes")
 }

@@ -54,6 +54,7 @@ type Server struct {
 	calls     limiter        // unary calls that are worked on
 	streams   limiter        // streams that are open
 	requests  *budget.Budget // bytes of requests that are worked on
+	queued    atomic.Int64   // bytes of requests that wait for that
 	answers   *budget.Budget // bytes of records that are not yet with callers
 	producers producerIDs
 	receivers sync.WaitGroup // of produce streams, and of streams to other nodes
@@ -106,6 +107,8 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.metrics.gauge("sluice_streams_open", "Streams that are open.", s.streams.running.Load)
 	s.metrics.gauge("sluice_request_bytes_held", "Bytes of requests that are worked on.",
 		s.requests.Held)
+	s.metrics.gauge("sluice_request_bytes_waiting",
+		"Bytes of requests that wait until fewer are worked on.", s.queued.Load)
 	s.metrics.gauge("sluice_response_bytes_held",
 		"Bytes of records in answers that callers have not taken yet.", s.answers.Held)
 	s.metrics.gauge("sluice_retention_clock_jump_seconds",
@@ -154,6 +157,10 @@ func (s *Server) setHealth(status healthpb.HealthCheckResponse_ServingStatus) {
 // Register adds all services, health, and, where r can be asked what it serves,
 // reflection.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
+	asked, reflects := r.(reflection.GRPCServer)
+	if _, outside := r.(*grpc.Server); outside {
+		r = readers{r, s}
+	}
 	sluicev1.RegisterLogServiceServer(r, &logService{s: s})
 	sluicev1.RegisterTopicServiceServer(r, &topicService{s: s})
 	sluicev1.RegisterGroupServiceServer(r, &groupService{s: s})
@@ -162,7 +169,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	sluicev1.RegisterConfigServiceServer(r, &configService{s: s})
 	replicav1.RegisterReplicaServiceServer(r, s.replicas)
 	healthpb.RegisterHealthServer(r, s.health)
-	if asked, ok := r.(reflection.GRPCServer); ok {
+	if reflects {
 		reflection.Register(asked)
 	}
 }
@@ -197,10 +204,11 @@ const (
 func (s *Server) GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(append(s.UnaryInterceptors(), s.outboxUnary)...),
+		grpc.ChainStreamInterceptor(s.readStream),
 		grpc.ChainStreamInterceptor(append(s.StreamInterceptors(), s.outboxStream)...),
 		grpc.ForceServerCodecV2(newAnswers()),
-		// Within the slack limitUnary refuses a request, which says more than gRPC's
-		// own refusal: that one carries no details.
+		// Within the slack the codec refuses a request, which says more than gRPC's own
+		// refusal: that one carries no details.
 		grpc.MaxRecvMsgSize(min(s.RequestMaxBytes()+requestSlackBytes, math.MaxInt32)),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxSendMsgSize(responseMaxBytes),

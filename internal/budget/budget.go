@@ -43,15 +43,13 @@ func (b *Budget) Held() int64 {
 // there, until ctx ends; who wants more than the whole budget waits until nobody
 // holds any of it.
 func (b *Budget) Take(ctx context.Context, least, most int64) (int64, error) {
-	b.mu.Lock()
-	if b.waiting.Len() == 0 {
-		if n, ok := b.grantLocked(least, most); ok {
-			b.mu.Unlock()
-			return n, nil
-		}
+	if n, ok := b.TryTake(least, most); ok {
+		return n, nil
 	}
+	b.mu.Lock()
 	w := &waiter{least: least, most: most, granted: make(chan int64, 1)}
 	place := b.waiting.PushBack(w)
+	b.serveLocked() // what came back meanwhile
 	b.mu.Unlock()
 	select {
 	case n := <-w.granted:
@@ -69,6 +67,16 @@ func (b *Budget) Take(ctx context.Context, least, most int64) (int64, error) {
 		b.mu.Unlock()
 	}
 	return 0, ctx.Err()
+}
+
+// TryTake is Take for who does not wait; ok is false if he would have to.
+func (b *Budget) TryTake(least, most int64) (n int64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting.Len() > 0 {
+		return 0, false
+	}
+	return b.grantLocked(least, most)
 }
 
 // Add takes n bytes whether they are there or not: what is held already is

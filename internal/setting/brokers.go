@@ -222,8 +222,9 @@ var brokerLimits = []Setting{
 	}, {
 		Name: "queued.max.request.bytes", Type: Long, Default: "268435456", Min: 1 << 20,
 		Max: anyLong, Unit: UnitBytes,
-		Doc: "How many bytes of requests a node works on at the same time, over all callers; " +
-			"beyond it requests wait and connections are not read.",
+		Doc: "How many bytes of requests a node works on at the same time, over all callers. " +
+			"Beyond it requests wait, at most as many bytes again and for thirty seconds; then " +
+			"they are refused with THROTTLING_QUOTA_EXCEEDED, and nothing of them was done.",
 	}, {
 		Name: "request.max.inflight", Type: Int, Default: "1000", Min: 1, Max: anyInt,
 		Doc: "How many requests a node works on at the same time; more are refused with " +
