@@ -314,7 +314,7 @@ func (r *run) judge(t *testing.T) {
 	}
 	rep.intervals, rep.looks = len(r.members.intervals), len(r.members.looks)
 	rep.violations = append(rep.violations, r.members.check(partitions)...)
-	require.NoError(t, r.c.redundant(ctx))
+	require.NoError(t, r.c.quiet(ctx))
 	after, grown, err := r.c.shrunk(ctx, rep.before)
 	require.NoError(t, err)
 	rep.after = after

@@ -110,21 +110,59 @@ func (c *cluster) settled(ctx context.Context) error {
 	return c.redundant(ctx)
 }
 
-// redundant returns once every replica of every partition is in sync, and has
-// stayed so from one look to the next.
+// steadyTopics are those whose replicas are not moved all the time.
+var steadyTopics = []string{
+	loadTopic, linearTopic, restTopic, sessionTopic, "__consumer_offsets",
+}
+
+// redundant returns once all nodes see every replica of the steady topics in sync.
 func (c *cluster) redundant(ctx context.Context) error {
+	return c.await(ctx, func(ctx context.Context, p *process) (behind int, err error) {
+		for _, topic := range steadyTopics {
+			got, err := sluicev1.NewTopicServiceClient(p.conn).GetTopic(ctx,
+				&sluicev1.GetTopicRequest{Topic: topic})
+			if err != nil && !isGone(err) { // that of the offsets comes with the first
+				return 0, err
+			}
+			for _, at := range got.GetTopic().GetPartitions() {
+				if len(at.GetIsrIds()) < len(at.GetReplicaIds()) {
+					behind++
+				}
+			}
+		}
+		return behind, nil
+	})
+}
+
+// quiet returns once all nodes see every replica of any topic in sync.
+func (c *cluster) quiet(ctx context.Context) error {
+	return c.await(ctx, func(ctx context.Context, p *process) (int, error) {
+		info, err := sluicev1.NewClusterServiceClient(p.conn).GetCluster(ctx,
+			&sluicev1.GetClusterRequest{})
+		return int(info.GetCluster().GetUnderReplicatedPartitionCount()), err
+	})
+}
+
+// await returns once all nodes say that nothing is behind.
+func (c *cluster) await(
+	ctx context.Context, look func(context.Context, *process) (behind int, err error),
+) error {
 	ctx, cancel := context.WithTimeout(ctx, wholeTime)
 	defer cancel()
-	behind := int32(0)
 	for {
 		good := 0
+		var last error
 		for _, p := range c.nodes {
 			call, cancel := context.WithTimeout(ctx, 2*time.Second)
-			info, err := sluicev1.NewClusterServiceClient(p.conn).GetCluster(call,
-				&sluicev1.GetClusterRequest{})
+			behind, err := look(call, p)
 			cancel()
-			behind = info.GetCluster().GetUnderReplicatedPartitionCount()
-			if err == nil && behind == 0 {
+			switch {
+			case err != nil:
+				last = fmt.Errorf("node %d: %w", p.id, err)
+			case behind > 0:
+				last = fmt.Errorf("node %d knows %d partitions with replicas that are not in sync",
+					p.id, behind)
+			default:
 				good++
 			}
 		}
@@ -132,7 +170,7 @@ func (c *cluster) redundant(ctx context.Context) error {
 			return nil
 		}
 		if err := sleep(ctx, retryPause); err != nil {
-			return fmt.Errorf("%d partitions have replicas that are not in sync: %w", behind, err)
+			return errors.Join(last, err)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (h *history) produce(ctx context.Context, w *world, number int, random *ran
 		h.acked[payload+"|"+strconv.Itoa(int(partition))] = place{partition, at}
 		h.mu.Unlock()
 		next[partition]++
-		sleep(time.Duration(50+random.IntN(200)) * time.Millisecond)
+		sleep(time.Duration(random.IntN(60)) * time.Millisecond)
 	}
 }
 

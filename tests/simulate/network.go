@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
@@ -18,7 +19,12 @@ type network struct {
 	at      map[string]*process // by address
 	trouble map[direction]trouble
 	changed chan struct{}
+	random  *rand.Rand
 }
+
+// distance is the longest that a message is on its way, so that something always
+// is when a node crashes.
+const distance = 30 * time.Millisecond
 
 // process is an end of connections: a node from one start to its end, or the
 // clients.
@@ -38,10 +44,10 @@ type trouble struct {
 	delay time.Duration
 }
 
-func newNetwork() *network {
+func newNetwork(random *rand.Rand) *network {
 	return &network{
 		at: map[string]*process{}, trouble: map[direction]trouble{},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), random: random,
 	}
 }
 
@@ -126,18 +132,16 @@ func (n *network) dial(ctx context.Context, from *process, to string) (net.Conn,
 
 var errClosed = errors.New("the connection is closed")
 
-// pass waits as long as a direction is held or delays.
+// pass waits as long as a direction is held, and for as long as a message takes.
 func (n *network) pass(closed <-chan struct{}, d direction) error {
 	for {
 		n.mu.Lock()
 		t, changed := n.trouble[d], n.changed
+		delay := t.delay + time.Duration(n.random.Int64N(int64(distance)))
 		n.mu.Unlock()
-		if !t.held && t.delay == 0 {
-			return nil
-		}
 		var passed <-chan time.Time
 		if !t.held {
-			passed = time.After(t.delay)
+			passed = time.After(delay)
 		}
 		select {
 		case <-changed:

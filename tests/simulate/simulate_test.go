@@ -51,7 +51,8 @@ func number(t *testing.T, name string, absent int) int {
 }
 
 const (
-	faultCount = 5
+	faultCount    = 5
+	producerCount = 4
 	// wholeTime is how long it may take until everything is well again.
 	wholeTime = time.Minute
 )
@@ -72,7 +73,7 @@ func simulate(t *testing.T, seed uint64) {
 			t.Log(w.log.String())
 		}
 	}()
-	for i := range 2 {
+	for i := range producerCount {
 		own := rand.New(rand.NewPCG(seed, uint64(100+i)))
 		clients.Go(func() { h.produce(load, w, i, own) })
 	}

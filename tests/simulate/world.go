@@ -75,7 +75,8 @@ func (w *world) logf(format string, args ...any) {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, random: rand.New(rand.NewPCG(seed, 5)), etcd: memory.New(), net: newNetwork(),
+		t: t, random: rand.New(rand.NewPCG(seed, 5)), etcd: memory.New(),
+		net:     newNetwork(rand.New(rand.NewPCG(seed, 6))),
 		clients: &process{address: "clients"}, begun: time.Now(),
 	}
 	for i := range nodeCount {
