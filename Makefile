@@ -64,6 +64,12 @@ tour: ## Run the README's tour and the guides as printed, in fresh clones; needs
 	bash tools/tour.sh README.md docs/guide/schemas.md docs/operations.md docs/guide/groups.md \
 	  docs/guide/http.md docs/guide/storage.md
 
+.PHONY: tour-machines
+tour-machines: build ## Run what the operations page does on several machines, in namespaces; needs root.
+	cd tools/etcd && go build -trimpath -o $(CURDIR)/bin/etcd go.etcd.io/etcd/server/v3
+	cd tools/etcd && go build -trimpath -o $(CURDIR)/bin/etcdctl go.etcd.io/etcd/etcdctl/v3
+	bash tools/machines.sh docs/operations.md bin
+
 SCHEDULES ?= 5000
 .PHONY: simulate-groups
 simulate-groups: ## Run SCHEDULES (default 5000) random schedules of a group in virtual time.

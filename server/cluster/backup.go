@@ -37,12 +37,8 @@ func (c *Cluster) Backup(ctx context.Context) (BackupInfo, io.ReadCloser, error)
 		return info, nil, err
 	}
 	snapshot, err := c.backend.client.SnapshotWithVersion(ctx)
-	switch {
-	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty):
-		return info, nil, fault.IllegalState.Because("--etcd-username may not take a snapshot of " +
-			"the external etcd, which holds the keys of others too: take it with etcd's own tools")
-	case err != nil:
-		return info, nil, c.store.translate(ctx, err)
+	if err != nil {
+		return info, nil, c.snapshotError(ctx, err)
 	}
 	info.EtcdVersion = snapshot.Version
 	return info, &backupStream{ReadCloser: snapshot.Snapshot, c: c, ctx: ctx}, nil
@@ -59,11 +55,18 @@ type backupStream struct {
 func (b *backupStream) Read(buffer []byte) (int, error) {
 	n, err := b.ReadCloser.Read(buffer)
 	if err != nil && !errors.Is(err, io.EOF) {
-		if errors.Is(err, rpctypes.ErrPermissionDenied) {
-			return n, fault.IllegalState.Because("--etcd-username may not take a snapshot of the " +
-				"external etcd, which holds the keys of others too: take it with etcd's own tools")
-		}
-		return n, fmt.Errorf("reading the snapshot: %w", b.c.store.translate(b.ctx, err))
+		err = b.c.snapshotError(b.ctx, err)
 	}
 	return n, err
+}
+
+// snapshotError says why there is no snapshot, or no more of it.
+func (c *Cluster) snapshotError(ctx context.Context, err error) error {
+	// What streams return is not translated by etcd's client.
+	switch known := rpctypes.Error(err); {
+	case errors.Is(known, rpctypes.ErrPermissionDenied), errors.Is(known, rpctypes.ErrUserEmpty):
+		return fault.IllegalState.Because("--etcd-username may not take a snapshot of the " +
+			"external etcd, which holds the keys of others too: take it with etcd's own tools")
+	}
+	return fmt.Errorf("taking a snapshot: %w", c.store.translate(ctx, err))
 }

@@ -76,6 +76,10 @@ func TestNodesAtOneExternalEtcdAgree(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotEqual(t, first, second)
 
+	_, m := backUp(t, one)
+	assert.Equal(t, 1, m.TopicCount)
+	assert.Equal(t, []int32{0, 1}, m.NodeIDs)
+
 	require.NoError(t, zero.Close())
 	_, err = one.feed.until(t.Context(), func(s *Snapshot) bool { return one.ctl.leads(s) })
 	require.NoError(t, err, "the other node becomes the controller")

@@ -21,6 +21,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // authority signs certificates for a test.
@@ -133,6 +135,10 @@ func TestAnExternalEtcdBehindTLSAndAPassword(t *testing.T) {
 	c := start(t, good)
 	_, err := c.CreateTopic(t.Context(), TopicSpec{Name: "t"})
 	require.NoError(t, err)
+
+	_, _, err = c.Backup(t.Context())
+	require.ErrorIs(t, err, fault.IllegalState, "the user may not see what others have")
+	require.ErrorContains(t, err, "take it with etcd's own tools")
 
 	stranger := newAuthority(t)
 	const soon = 500 * time.Millisecond // where nothing answers

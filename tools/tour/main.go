@@ -3,12 +3,16 @@
 // with the blocks of output that follow them.
 //
 //	go run ./tools/tour README.md
+//	go run ./tools/tour -machines tools/machine.sh docs/operations.md
 //
 // A fence says what its block is by the words after the backticks:
 //
 //	sh             commands; each must succeed
 //	sh serve       a command that runs on; the tour waits for its banner
 //	sh background  a command that runs on; its output block may come later
+//	... at ADDR    on the machine of that address: run with -machines only, and
+//	               then nothing else is, in a shell of each machine, which the
+//	               script that -machines names starts: SCRIPT ADDR COMMAND...
 //	text           the output of the commands before it; "..." stands for
 //	               anything in a line, and alone for any lines
 //
@@ -18,6 +22,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -30,13 +35,15 @@ import (
 const pageTimeout = 15 * time.Minute
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: tour PAGE")
+	machines := flag.String("machines", "", "script that runs a command on a machine")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: tour [-machines SCRIPT] PAGE")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-	err := tour(ctx, os.Args[1])
+	err := tour(ctx, flag.Arg(0), *machines)
 	cancel()
 	stop()
 	if err != nil {
@@ -46,17 +53,18 @@ func main() {
 }
 
 // tour runs the page at path and reports the first block that differs.
-func tour(ctx context.Context, path string) (err error) {
+func tour(ctx context.Context, path, machines string) (err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	blocks := parse(string(text))
-	shell, err := startShell(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, shell.close()) }()
+	shells := map[string]*shell{}
+	defer func() {
+		for _, s := range shells {
+			err = errors.Join(err, s.close())
+		}
+	}()
 	var running []*process
 	defer func() {
 		for _, r := range slices.Backward(running) {
@@ -65,8 +73,16 @@ func tour(ctx context.Context, path string) (err error) {
 	}()
 	commands, compared := 0, 0
 	for i, b := range blocks {
-		if !b.runs() {
+		machine := b.machine()
+		if !b.commands() || (machine != "") != (machines != "") {
 			continue
+		}
+		shell := shells[machine]
+		if shell == nil {
+			if shell, err = startShell(ctx, machines, machine); err != nil {
+				return err
+			}
+			shells[machine] = shell
 		}
 		fmt.Fprintf(os.Stderr, "== %s:%d\n%s", path, b.line, b.text)
 		want, hasWant := outputAfter(blocks, i)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -12,8 +13,16 @@ type block struct {
 	text  string
 }
 
-// runs reports whether the block is one of commands.
-func (b block) runs() bool { return len(b.words) > 0 && b.words[0] == "sh" }
+// commands reports whether the block is one of commands.
+func (b block) commands() bool { return len(b.words) > 0 && b.words[0] == "sh" }
+
+// machine returns the address after "at" in the fence, or "".
+func (b block) machine() string {
+	if i := slices.Index(b.words, "at"); i >= 0 && i+1 < len(b.words) {
+		return b.words[i+1]
+	}
+	return ""
+}
 
 // is reports whether the fence says word after its language.
 func (b block) is(word string) bool { return len(b.words) > 1 && b.words[1] == word }

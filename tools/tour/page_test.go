@@ -10,7 +10,7 @@ import (
 func TestPageIsCutIntoItsBlocks(t *testing.T) {
 	blocks := parse("# Title\n```sh serve\nrun\n```\ntext\n```sh\na\nb\n```\n```text\nc\n```\n")
 	require.Len(t, blocks, 3)
-	assert.True(t, blocks[0].runs() && blocks[0].is("serve"))
+	assert.True(t, blocks[0].commands() && blocks[0].is("serve"))
 	assert.Equal(t, block{line: 7, words: []string{"sh"}, text: "a\nb\n"}, blocks[1])
 	_, ok := outputAfter(blocks, 0)
 	assert.False(t, ok)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,17 +22,29 @@ const endMark = "__tour_block_ended__"
 // next one has.
 type shell struct {
 	*process
-	in io.WriteCloser
+	in     io.WriteCloser
+	prefix []string // of a command that runs where the shell does
 }
 
-func startShell(ctx context.Context) (*shell, error) {
+// startShell starts a shell, with a script on the machine of an address.
+func startShell(ctx context.Context, script, address string) (*shell, error) {
 	p := &process{output: &buffer{}, done: make(chan error, 1)}
-	p.cmd = exec.CommandContext(ctx, "bash", "--norc", "-s")
-	in, err := p.cmd.StdinPipe()
-	if err != nil {
+	s := &shell{process: p}
+	if script != "" {
+		s.prefix = []string{"bash", script, address}
+	}
+	p.cmd = s.command(ctx, "bash", "--norc", "-s")
+	var err error
+	if s.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
-	return &shell{process: p, in: in}, p.start()
+	return s, p.start()
+}
+
+// command is a command where the shell is.
+func (s *shell) command(ctx context.Context, words ...string) *exec.Cmd {
+	words = append(slices.Clip(s.prefix), words...)
+	return exec.CommandContext(ctx, words[0], words[1:]...)
 }
 
 // run runs the commands of a block and returns what they printed.
@@ -68,7 +81,7 @@ type process struct {
 // startProcess starts the command of a block in a process group of its own.
 func startProcess(ctx context.Context, s *shell, b block) (*process, error) {
 	p := &process{output: &buffer{}, done: make(chan error, 1), line: b.line}
-	p.cmd = exec.CommandContext(ctx, "bash", "--norc", "-c", b.text)
+	p.cmd = s.command(ctx, "bash", "--norc", "-c", b.text)
 	environment, err := s.run(ctx, "env -0 | tr '\\0' '\\n'\n")
 	if err != nil {
 		return nil, err
