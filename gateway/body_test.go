@@ -171,7 +171,7 @@ func TestBodiesInProgressAreBounded(t *testing.T) {
 			return
 		}
 		request.Header.Set("Content-Type", "application/json")
-		first <- sendLater(request)
+		first <- sendLater(t, request)
 	}()
 	_, err := feed.Write(bytes.Repeat([]byte(" "), 900<<10))
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestACallerThatGoesAwayEndsItsLongPoll(t *testing.T) {
 	f.onFetchEnd = func() { close(ended) }
 	failed := make(chan error, 1)
 	go func() {
-		answer, err := http.DefaultTransport.RoundTrip(request)
+		answer, err := wire(t).RoundTrip(request)
 		if err == nil {
 			answer.Body.Close()
 		}
@@ -287,7 +287,7 @@ func TestASlowCallerIsCutOff(t *testing.T) {
 
 func TestALongPollOutlastsTheBodyTimeout(t *testing.T) {
 	s := serve(t, func(l *gateway.Limits) { l.BodyTimeout = 20 * time.Millisecond })
-	answer, err := http.Get(s.url + "/v1/topics/orders/partitions/0/records?max_wait=100ms")
+	answer, err := client(t).Get(s.url + "/v1/topics/orders/partitions/0/records?max_wait=100ms")
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	assert.Equal(t, http.StatusOK, answer.StatusCode)

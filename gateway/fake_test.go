@@ -496,14 +496,12 @@ func (f *front) do(t testing.TB, method, path, body string, headers ...string) r
 			request.Header.Set(name, value)
 		}
 	}
-	answer := send(t, request)
-	conform(t, method, path, answer)
-	return answer
+	return send(t, request)
 }
 
 func send(t testing.TB, request *http.Request) reply {
 	t.Helper()
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
@@ -518,13 +516,13 @@ func (f *front) later(t testing.TB, path string) <-chan reply {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url+path, nil)
 	require.NoError(t, err)
 	answers := make(chan reply, 1)
-	go func() { answers <- sendLater(request) }()
+	go func() { answers <- sendLater(t, request) }()
 	return answers
 }
 
 // sendLater is send for goroutines, which cannot end the test.
-func sendLater(request *http.Request) reply {
-	answer, err := http.DefaultTransport.RoundTrip(request)
+func sendLater(t testing.TB, request *http.Request) reply {
+	answer, err := wire(t).RoundTrip(request)
 	if err != nil {
 		return reply{}
 	}

@@ -155,7 +155,7 @@ func TestAKeyInUseAndAKeyOfAnotherRequest(t *testing.T) {
 		if err == nil {
 			request.Header.Set("Content-Type", "application/json")
 			request.Header.Set("Idempotency-Key", "one")
-			first <- sendLater(request)
+			first <- sendLater(t, request)
 		}
 	}()
 	<-held

@@ -212,7 +212,7 @@ func TestALongPollIsWokenOrCancelled(t *testing.T) {
 	require.NoError(t, err)
 	failed := make(chan error, 1)
 	go func() {
-		answer, err := http.DefaultTransport.RoundTrip(request)
+		answer, err := wire(t).RoundTrip(request)
 		if err == nil {
 			answer.Body.Close()
 		}

@@ -100,7 +100,7 @@ func TestPagesNeedADocument(t *testing.T) {
 	require.ErrorContains(t, err, "openapi.yaml")
 	f := newFront(t, nil)
 	for _, path := range []string{"/docs", "/openapi.json"} {
-		answer, err := http.Get(f.url + path)
+		answer, err := client(t).Get(f.url + path)
 		require.NoError(t, err)
 		answer.Body.Close()
 		assert.Equal(t, http.StatusNotFound, answer.StatusCode)

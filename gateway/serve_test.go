@@ -60,7 +60,7 @@ func TestServeEndsStreamsAndPolls(t *testing.T) {
 	s := serve(t, nil)
 	poll := make(chan int, 1)
 	go func() {
-		answer, err := http.Get(s.url + "/v1/topics/orders/partitions/0/records?max_wait=60s")
+		answer, err := client(t).Get(s.url + "/v1/topics/orders/partitions/0/records?max_wait=60s")
 		if err != nil {
 			poll <- 0
 			return
@@ -69,7 +69,7 @@ func TestServeEndsStreamsAndPolls(t *testing.T) {
 		poll <- answer.StatusCode
 	}()
 	<-s.fetching
-	stream, err := http.Get(s.url + "/v1/topics/orders/records:stream")
+	stream, err := client(t).Get(s.url + "/v1/topics/orders/records:stream")
 	require.NoError(t, err)
 	defer stream.Body.Close()
 	require.NoError(t, s.stop())
@@ -163,7 +163,7 @@ func listen(t testing.TB, url string, headers ...string) *events {
 		name, value, _ := strings.Cut(header, ": ")
 		request.Header.Set(name, value)
 	}
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	t.Cleanup(func() { answer.Body.Close() })
 	lines := bufio.NewScanner(answer.Body)

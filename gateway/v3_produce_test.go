@@ -70,7 +70,7 @@ func (f *front) receipts(t testing.TB, path, body string, headers ...string) []o
 // checked reads receipts, and holds each against the document.
 func (f *front) checked(t testing.TB, text string) (list []object) {
 	t.Helper()
-	d, err := contract()
+	d, err := document()
 	require.NoError(t, err)
 	require.True(t, strings.HasSuffix(text, "\r\n"), "%q", text)
 	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\r\n"), "\r\n") {
@@ -79,7 +79,7 @@ func (f *front) checked(t testing.TB, text string) (list []object) {
 		var value object
 		require.NoError(t, decoder.Decode(&value), line)
 		schema := object{"$ref": "#/components/schemas/V3Receipt"}
-		assert.Empty(t, check(d, schema, value, ""), line)
+		assert.Empty(t, d.Check(schema, value), line)
 		list = append(list, value)
 	}
 	return list
@@ -142,7 +142,7 @@ func TestV3IsFullDuplex(t *testing.T) {
 	reader, writer := io.Pipe()
 	request := streamTo(t, s.url, reader)
 	go func() { _, _ = io.WriteString(writer, `{"value":{"type":"STRING","data":"first"}}`) }()
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	lines := bufio.NewReader(answer.Body)
@@ -165,7 +165,7 @@ func TestV3StreamEndsWithTheNode(t *testing.T) {
 	reader, writer := io.Pipe()
 	request := streamTo(t, s.url, reader)
 	go func() { _, _ = io.WriteString(writer, `{}`) }()
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	lines := bufio.NewReader(answer.Body)
@@ -305,7 +305,7 @@ func TestV3ALongStreamWhoseLastRecordIsBroken(t *testing.T) {
 		_ = writer.Close()
 	}()
 	request := streamTo(t, f.url, reader)
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	lines := bufio.NewScanner(answer.Body)
@@ -335,7 +335,7 @@ func TestV3StreamsAreBoundedInTime(t *testing.T) {
 		}
 	}()
 	request := streamTo(t, s.url, reader)
-	answer, err := http.DefaultTransport.RoundTrip(request)
+	answer, err := wire(t).RoundTrip(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	lines := bufio.NewScanner(answer.Body)

@@ -171,11 +171,16 @@ func (g *rig) call(method, path, body string, headers ...string) *httptest.Respo
 		reader = strings.NewReader(body)
 	}
 	q := httptest.NewRequestWithContext(g.Context(), method, path, reader)
+	if body != "" {
+		q.Header.Set("Content-Type", mediaTypes[0])
+	}
 	for i := 0; i < len(headers); i += 2 {
 		q.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
+	sent := q.Clone(g.Context())
 	g.ServeHTTP(w, q)
+	conform(g, sent, body, w)
 	return w
 }
 

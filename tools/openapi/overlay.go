@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -203,6 +204,9 @@ func correctParameters(o object, b binding, examples object) error {
 		parameter["name"] = string(field.Name())
 		schema := objectAt(parameter, "schema")
 		correctField(schema, field, requests)
+		if schema["type"] == "integer" && counts.MatchString(string(field.Name())) {
+			schema["minimum"] = 0
+		}
 		if text, ok := parameter["description"].(string); ok {
 			parameter["description"] = unwrap(text)
 		}
@@ -222,6 +226,9 @@ func correctParameters(o object, b binding, examples object) error {
 	o["parameters"] = kept
 	return nil
 }
+
+// counts matches the names of numbers that are never negative.
+var counts = regexp.MustCompile("^(max|min)_|_(size|bytes|count)$")
 
 // dropFields removes what the path says already, and alternatives to it.
 func dropFields(schema object, b binding) {
