@@ -10,12 +10,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec that answers builds on
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluicelog/sluice/internal/budget"
+	"github.com/sluicelog/sluice/internal/wire"
 )
 
 // outbox is what the next answer of a gRPC call holds of the budget of answers, and
@@ -143,7 +143,7 @@ func (s *outboxedStream) SendMsg(message any) error {
 // out as they are in memory, without a copy.
 type answers struct{ encoding.CodecV2 }
 
-func newAnswers() answers { return answers{encoding.GetCodecV2("proto")} }
+func newAnswers() answers { return answers{wire.NewCodec()} }
 
 // Marshal encodes a message.
 func (a answers) Marshal(v any) (mem.BufferSlice, error) {

@@ -47,6 +47,9 @@ type production struct {
 	// elsewhere takes batches of partitions that other nodes lead; nil where the
 	// request must be for this one.
 	elsewhere elsewhere
+	// owned says that the request is nobody else's: its record_batch can be given
+	// to the store. One from inside the process may be of memory that is used again.
+	owned bool
 
 	waiting atomic.Int32
 	written chan struct{} // closed when no part is waited for
@@ -92,7 +95,7 @@ func (s *Server) newProduction(
 	}
 	p := &production{
 		s: s, request: request, topic: t, now: s.cfg.Clock().UnixMilli(), timeout: timeout,
-		written: make(chan struct{}), elsewhere: others,
+		written: make(chan struct{}), elsewhere: others, owned: outboxOf(ctx) != nil,
 	}
 	if request.RecordBatch != nil {
 		err = p.takeBatch(ctx)
@@ -227,6 +230,7 @@ func (p *production) submit() {
 		}
 		request := storage.AppendRequest{
 			Batch:      part.batch.bytes,
+			Owned:      p.owned && !part.batch.pooled,
 			AppendTime: p.topic.settings.LogAppendTime,
 			Early:      p.request.GetAcks() == sluicev1.Acks_ACKS_LEADER,
 		}
@@ -255,7 +259,7 @@ func (p *production) submit() {
 			p.settled()
 		}
 	}
-	p.release() // the store has its own copy
+	p.release() // the store has its own copy, or what is not pooled
 }
 
 // acksOf translates the acks of a request.

@@ -16,6 +16,9 @@ type AppendRequest struct {
 	// copied, so the slice is the caller's again once Append or AppendAsync
 	// returns; offset and leader epoch are set in the copy.
 	Batch []byte
+	// Owned gives the memory of Batch to the store, which then makes no copy of
+	// it: unless the call returns an error, nobody else may use it any more.
+	Owned bool
 	// LeaderEpoch is stored with the batch. It may not go back.
 	LeaderEpoch LeaderEpoch
 	// ExpectedOffset, if set, is the offset that the batch must get; else
@@ -125,9 +128,9 @@ func (p *Partition) prepare(ctx context.Context, request AppendRequest) (*op, er
 		return nil, fault.CorruptMessage.Because("the batch has %d records and a last offset "+
 			"delta of %d, which must be one less", header.Count, header.LastOffsetDelta)
 	}
-	o := &op{
-		kind: opAppend, p: p, request: request, header: header,
-		batch: slices.Clone(request.Batch),
+	o := &op{kind: opAppend, p: p, request: request, header: header, batch: request.Batch}
+	if !request.Owned {
+		o.batch = slices.Clone(o.batch)
 	}
 	o.request.Batch = nil
 	return o, p.enter(ctx, o)

@@ -267,3 +267,26 @@ func stall(s *Store) (entered <-chan struct{}, release chan struct{}) {
 	}
 	return in, out
 }
+
+// TestAnOwnedBatchIsNotCopied also looks at what an append that is refused leaves to
+// its caller.
+func TestAnOwnedBatchIsNotCopied(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, testConfig(t.TempDir()))
+	p := createTest(t, s, 0)
+	appendTest(t, p, spec{count: 2})
+	for _, owned := range []bool{true, false} {
+		given := spec{text: "given"}.encode(t)
+		a, err := p.Append(ctx, AppendRequest{Batch: given, Owned: owned})
+		require.NoError(t, err)
+		c, err := p.Read(ctx, ReadRequest{From: a.BaseOffset, MaxBytes: 1 << 20})
+		require.NoError(t, err)
+		require.Equal(t, owned, &c.Batches[0][0] == &given[0], "the tail holds what was given")
+	}
+	refused := spec{text: "refused"}.encode(t)
+	before := string(refused)
+	wrong := Offset(99)
+	_, err := p.Append(ctx, AppendRequest{Batch: refused, Owned: true, ExpectedOffset: &wrong})
+	require.ErrorIs(t, err, fault.OffsetMismatch)
+	require.Equal(t, before, string(refused))
+}

@@ -19,6 +19,8 @@ type ReplicaAppend struct {
 	// and leader epoch are part of it and are kept, like every other byte. It
 	// is copied, so the slice is the caller's again once AppendReplica returns.
 	Batch []byte
+	// Owned gives the memory of Batch to the store, as AppendRequest.Owned does.
+	Owned bool
 	// Gap lets the batch begin past the end of the log. Only the compaction of
 	// the leader makes such gaps, so a caller allows them for compacted topics.
 	// Without it the base offset must be the end.
@@ -46,8 +48,11 @@ func (p *Partition) AppendReplica(request ReplicaAppend, done func(Appended, err
 		return err
 	}
 	o := &op{
-		kind: opAppend, p: p, header: header, batch: slices.Clone(request.Batch),
-		replica: true, gap: request.Gap,
+		kind: opAppend, p: p, header: header, batch: request.Batch, replica: true,
+		gap: request.Gap,
+	}
+	if !request.Owned {
+		o.batch = slices.Clone(o.batch)
 	}
 	if err := p.enter(context.Background(), o); err != nil {
 		return err

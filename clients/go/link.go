@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/wire"
 )
 
 const (
@@ -71,7 +72,9 @@ func newDialer(addr string, config *dialConfig) (*dialer, *grpc.ClientConn, erro
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: reconnect, MinConnectTimeout: 5 * time.Second,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
+		// Batches go out as they are in memory; nobody changes one once it is sent.
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.ForceCodecV2(wire.NewCodec())),
 		grpc.WithInitialWindowSize(streamWindowBytes),
 		grpc.WithInitialConnWindowSize(connWindowBytes),
 	}, config.grpc...)

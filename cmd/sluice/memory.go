@@ -8,23 +8,12 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/mem"
+
+	"github.com/sluicelog/sluice/internal/wire"
 )
 
-// init gives gRPC, which takes it from here only, a pool of buffers of every power of
-// two. Its own has none between 32 KiB and 1 MiB, and clears what it hands out: a
-// batch of 100 KiB cost the clearing of a megabyte on each side.
-func init() {
-	sizes := make([]uint8, 0, 17)
-	for exponent := uint8(8); exponent <= 24; exponent++ {
-		sizes = append(sizes, exponent)
-	}
-	pool, err := mem.NewBinaryTieredBufferPool(sizes...)
-	if err != nil {
-		panic(err) // the sizes are constants
-	}
-	experimental.SetDefaultBufferPool(pool)
-}
+// init gives gRPC, which takes it from here only, its pool of buffers.
+func init() { experimental.SetDefaultBufferPool(&wire.Pool{}) }
 
 // limitMemory makes the garbage collector work harder before the process takes
 // more than half of the machine's or the container's memory, so that a burst of

@@ -20,8 +20,11 @@ import (
 type send func(ctx context.Context) error
 
 // load lets each producer send one batch after the other for as long as the job
-// lasts, after a tenth of that to warm up, and returns what was answered.
-func load(ctx context.Context, j job, dir string, producers []send) (result, int, error) {
+// lasts, after a tenth of that to warm up, and returns what was answered. The server
+// is the process pid.
+func load(
+	ctx context.Context, j job, dir string, pid int, producers []send,
+) (result, int, error) {
 	var (
 		r       result
 		mu      sync.Mutex
@@ -34,7 +37,10 @@ func load(ctx context.Context, j job, dir string, producers []send) (result, int
 	if err != nil {
 		return r, 0, err
 	}
-	r.diskBefore = before
+	r.diskBefore, r.ownBefore = before, ownProcessorTime()
+	if r.serverBefore, err = processorTime(pid); err != nil {
+		return r, 0, err
+	}
 	begin := time.Now().Add(j.Lasts / 10)
 	end := begin.Add(j.Lasts)
 	for _, one := range producers {
@@ -84,7 +90,7 @@ func values(j job, producer int) [][]byte {
 }
 
 // footprint fills in what a server holds in memory and on disk after a number of
-// records.
+// records, and the processor time that they took.
 func (r *result) footprint(j job, pid int, dir string, records int) error {
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
@@ -98,9 +104,43 @@ func (r *result) footprint(j job, pid int, dir string, records int) error {
 		}
 		r.ResidentBytes = kib << 10
 	}
+	batches := time.Duration(records / j.Records)
+	server, err := processorTime(pid)
+	if err != nil {
+		return err
+	}
+	r.ServerCPU = (server - r.serverBefore) / batches
+	if pid != os.Getpid() {
+		r.ProducersCPU = (ownProcessorTime() - r.ownBefore) / batches
+	}
 	onDisk, err := allocated(dir)
 	r.DiskPerByte = float64(onDisk-r.diskBefore) / float64(records*j.RecordBytes)
 	return err
+}
+
+// processorTime returns what a process has used, of the user's and the kernel's.
+func processorTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// proc_pid_stat(5): utime and stime are fields 14 and 15, in hundredths of a
+	// second; the name, field 2, may have spaces.
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields)+2)
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+// ownProcessorTime is that of this process.
+func ownProcessorTime() time.Duration {
+	var used syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used) // cannot fail
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // allocated returns the bytes that the files of a directory take on disk.

@@ -81,8 +81,13 @@ type result struct {
 	P99              time.Duration `json:"p99"`
 	DiskPerByte      float64       `json:"disk_per_byte"` // by which the directory grew
 	ResidentBytes    int64         `json:"resident_bytes"`
+	// The processor time that a batch took of the server, and of its producers where
+	// these are another process.
+	ServerCPU    time.Duration `json:"server_cpu"`
+	ProducersCPU time.Duration `json:"producers_cpu"`
 
-	diskBefore int64
+	diskBefore              int64
+	serverBefore, ownBefore time.Duration // processor time
 }
 
 // systems returns all of them, those that sync first.
@@ -165,8 +170,9 @@ func printTable(all []system, results [][]result, synced bool) {
 		title = "on disk when answered"
 	}
 	fmt.Fprintf(os.Stdout, "\n| %s | records/s, median (lowest to highest) | to the first "+
-		"| p50 of a batch | p99 | bytes on disk per byte | RSS |\n|---|---|---|---|---|---|---|\n",
-		title)
+		"| p50 of a batch | p99 | CPU a batch, server + producers | bytes on disk per byte "+
+		"| RSS |\n"+
+		"|---|---|---|---|---|---|---|---|\n", title)
 	var first []result
 	for i, s := range all {
 		if s.synced != synced || len(results[i]) == 0 {
@@ -187,10 +193,13 @@ func printTable(all []system, results [][]result, synced bool) {
 			return middle(pick(results[i], func(r result) float64 { return of(r).Seconds() * 1e3 }))
 		}
 		fmt.Fprintf(os.Stdout, "| %s | %.0f (%.0f to %.0f) | %.2f (%.2f to %.2f) | %.1f ms "+
-			"| %.1f ms | %.2f | %.0f MB |\n", s.name, middle(rates), rates[0], rates[last],
+			"| %.1f ms | %.0f + %.0f µs | %.2f | %.0f MB |\n", s.name, middle(rates), rates[0],
+			rates[last],
 			middle(ratios), ratios[0], ratios[last],
 			millis(func(r result) time.Duration { return r.P50 }),
 			millis(func(r result) time.Duration { return r.P99 }),
+			1e3*millis(func(r result) time.Duration { return r.ServerCPU }),
+			1e3*millis(func(r result) time.Duration { return r.ProducersCPU }),
 			middle(pick(results[i], func(r result) float64 { return r.DiskPerByte })),
 			middle(resident)/1e6)
 	}

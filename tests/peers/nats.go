@@ -90,7 +90,7 @@ func runNATS(ctx context.Context, j job, dir string, synced, batched bool) (resu
 		defer closeIt()
 		producers = append(producers, one)
 	}
-	r, records, err := load(ctx, j, dir, producers)
+	r, records, err := load(ctx, j, dir, process.Process.Pid, producers)
 	if err != nil {
 		return r, err
 	}

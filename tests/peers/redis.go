@@ -30,7 +30,7 @@ func runRedis(ctx context.Context, j job, dir, policy string) (result, error) {
 		defer conn.Close()
 		producers = append(producers, redisProducer(conn, values(j, i)))
 	}
-	r, records, err := load(ctx, j, dir, producers)
+	r, records, err := load(ctx, j, dir, server.Process.Pid, producers)
 	if err != nil {
 		return r, err
 	}

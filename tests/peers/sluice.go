@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/wire"
 )
 
 // sluiceWay is how records are sent to a node.
@@ -62,7 +63,8 @@ func runSluice(
 		}
 		producers = append(producers, one)
 	}
-	r, records, err := load(ctx, j, filepath.Join(dir, "log"), producers)
+	r, records, err := load(ctx, j, filepath.Join(dir, "log"), node.Process.Pid,
+		producers)
 	if err != nil {
 		return r, err
 	}
@@ -131,7 +133,8 @@ func stop(server *exec.Cmd) {
 }
 
 func dial(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec()))) // as the Go client does
 }
 
 // sluiceProducer returns what sends the batches of one producer. As a client does,

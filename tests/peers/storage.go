@@ -45,7 +45,7 @@ func storageWork(args []string) error {
 			return err
 		})
 	}
-	r, records, err := load(ctx, j, cfg.Dir, producers)
+	r, records, err := load(ctx, j, cfg.Dir, os.Getpid(), producers)
 	if err != nil {
 		return err
 	}
