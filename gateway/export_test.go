@@ -32,6 +32,22 @@ func (g *Gateway) Hubs() int {
 	return len(g.hubs.all)
 }
 
+// Listeners returns how many streams follow them.
+func (g *Gateway) Listeners() (count int) {
+	g.hubs.mu.Lock()
+	defer g.hubs.mu.Unlock()
+	for _, h := range g.hubs.all {
+		count += h.listeners
+	}
+	return count
+}
+
+// AnswerBytes returns what is held for answers.
+func (g *Gateway) AnswerBytes() int64 {
+	conn, _ := g.config.Conn.(*heldConn)
+	return conn.answers.Held()
+}
+
 // HubBytes returns what they keep.
 func (g *Gateway) HubBytes() int64 { return g.hubs.bytes.Load() }
 

@@ -1,11 +1,12 @@
 package gateway_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -30,10 +31,18 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	require.Equal(t, http.StatusOK, whole.status)
 	assert.Contains(t, whole.body, `"next_offset":"12"`, "in portions, whatever the budget is")
 
-	// Callers who do not read hold what they were given.
+	// Callers who do not read hold what they were given. Their sockets take little, so
+	// that it is the first records already which they hold.
+	narrow := httptest.NewUnstartedServer(f.gateway)
+	narrow.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		assert.NoError(t, conn.(*net.TCPConn).SetWriteBuffer(4<<10))
+		return ctx
+	}
+	narrow.Start()
+	t.Cleanup(narrow.Close)
 	var idle []net.Conn
 	for range 4 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		conn, err := net.Dial("tcp", narrow.Listener.Addr().String())
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() })
 		require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
@@ -42,14 +51,15 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 		idle = append(idle, conn)
 	}
 	require.Eventually(t, func() bool {
-		answer := f.do(t, http.MethodGet, path, "")
-		return answer.status == http.StatusTooManyRequests &&
-			assert.Contains(t, answer.body, "response.max.inflight.bytes")
+		return f.gateway.AnswerBytes() >= limits.AnswerInFlightBytesMax
 	}, time.Minute, time.Millisecond)
+	answer := f.do(t, http.MethodGet, path, "")
+	assert.Equal(t, http.StatusTooManyRequests, answer.status)
+	assert.Contains(t, answer.body, "response.max.inflight.bytes")
 	for _, conn := range idle {
 		conn.Close()
 	}
-	require.Eventually(t, func() bool {
-		return f.do(t, http.MethodGet, path, "").status == http.StatusOK
-	}, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return f.gateway.AnswerBytes() == 0 }, time.Minute,
+		time.Millisecond)
+	assert.Equal(t, http.StatusOK, f.do(t, http.MethodGet, path, "").status)
 }
