@@ -66,8 +66,8 @@ type Config struct {
 	// OpenAPI document names. Empty: 8081.
 	RegistryPort string
 	// Origins lists the pages of other sites that may open WebSockets: hosts such
-	// as app.example.com or *.example.com, or with their scheme. Pages of the
-	// gateway's own host always may.
+	// as app.example.com or *.example.com, or with their scheme, as in
+	// https://app.example.com. Pages of the gateway's own host always may.
 	Origins []string
 	// Limits bounds what callers can use up. The zero value is DefaultLimits.
 	Limits Limits
@@ -114,6 +114,11 @@ func New(config Config) (*Gateway, error) {
 	}
 	if err := config.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	for _, pattern := range config.Origins {
+		if err := checkOrigin(pattern); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path"
@@ -76,6 +77,21 @@ type socket struct {
 	g    *Gateway
 	conn *websocket.Conn
 	ctx  context.Context // done once the caller has gone
+}
+
+// checkOrigin says what is wrong with an item of Config.Origins: one that is
+// mistyped must not look as if it allowed something.
+func checkOrigin(pattern string) error {
+	host := pattern
+	if scheme, rest, found := strings.Cut(pattern, "://"); found && scheme != "" {
+		host = rest
+	}
+	_, err := path.Match(host, "")
+	if host == "" || err != nil || strings.ContainsAny(host, "/?# ,@") {
+		return fmt.Errorf("origin %q is no host such as app.example.com or *.example.com, "+
+			"with or without https:// before it", pattern)
+	}
+	return nil
 }
 
 // openSocket makes a request a WebSocket, which takes messages of at most so

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -158,6 +159,18 @@ func TestWhoMayOpenASocket(t *testing.T) {
 		request := "GET " + tail + " HTTP/1.1\r\nHost: x\r\n" + strings.Join(headers, "\r\n")
 		answer := f.raw(t, request+"\r\n\r\n").answer(t)
 		assert.Equal(t, http.StatusBadRequest, answer.status, name)
+	}
+}
+
+func TestOriginsAreChecked(t *testing.T) {
+	for _, origin := range []string{
+		"", "https://", "https://app.example.com/", "app.example.com/page", "[", "a b",
+		"http://user@app.example.com", "://app.example.com",
+	} {
+		_, err := gateway.New(gateway.Config{
+			Conn: newBroker(nil).channel(t), Origins: []string{origin},
+		})
+		assert.ErrorContains(t, err, fmt.Sprintf("origin %q", origin))
 	}
 }
 

@@ -33,6 +33,7 @@ type webConfig struct {
 	peers     []string
 	publicURL string
 	trust     bool
+	origins   []string
 }
 
 // addFlags declares the flags that serve and gateway share.
@@ -46,12 +47,16 @@ func (c *webConfig) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.trust, "http-trust-forwarded", false,
 		"let X-Forwarded-Proto and X-Forwarded-Host decide the URL in links; only behind a\n"+
 			"proxy that sets both")
+	f.StringSliceVar(&c.origins, "http-origin", nil,
+		"a site whose pages may open WebSockets besides those of the same host: a host such\n"+
+			"as app.example.com or *.example.com, or with its scheme; may be repeated")
 }
 
 // apply puts the flags into a gateway's configuration.
 func (c *webConfig) apply(config *gateway.Config, address string) {
 	config.Address, config.Peers = address, c.peers
 	config.PublicURL, config.TrustForwarded = c.publicURL, c.trust
+	config.Origins = c.origins
 }
 
 // newGatewayCommand returns the command that serves HTTP for a cluster that

@@ -39,6 +39,41 @@ func startGateway(t *testing.T, args ...string) string {
 	return ""
 }
 
+// A page of another site opens a WebSocket only where --http-origin names the site.
+func TestOtherSitesOpenWebSocketsWhereAllowed(t *testing.T) {
+	node, _ := startServe(t, append(anyPorts(t.TempDir()), "--http-origin", "*.example.com")...)
+	status, _ := call(t, http.MethodPost, "http://"+node.http+"/v1/topics", `{"topic":"flights"}`)
+	require.Equal(t, http.StatusOK, status)
+	first := startGateway(t, "--server", node.grpc, "--http-origin", "https://app.example.org")
+	second := startGateway(t, "--server", node.grpc)
+	for _, try := range []struct {
+		url, origin string
+		status      int
+	}{
+		{"http://" + node.http, "https://app.example.com", http.StatusSwitchingProtocols},
+		{"http://" + node.http, "https://app.example.org", http.StatusForbidden},
+		{"http://" + node.http, "http://" + node.http, http.StatusSwitchingProtocols},
+		{first, "https://app.example.org", http.StatusSwitchingProtocols},
+		{first, "https://app.example.com", http.StatusForbidden},
+		{second, "https://app.example.org", http.StatusForbidden},
+		{second, second, http.StatusSwitchingProtocols},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			try.url+"/v1/topics/flights/records:stream", nil)
+		require.NoError(t, err)
+		for name, value := range map[string]string{
+			"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+			"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Origin": try.origin,
+		} {
+			request.Header.Set(name, value)
+		}
+		answer, err := http.DefaultTransport.RoundTrip(request)
+		require.NoError(t, err)
+		assert.Equal(t, try.status, answer.StatusCode, "%s at %s", try.origin, try.url)
+		require.NoError(t, answer.Body.Close())
+	}
+}
+
 // Gateways in front of one node share its consumers, with no word between them.
 func TestGatewaysInFrontOfANode(t *testing.T) {
 	node, _ := startServe(t, anyPorts(t.TempDir())...)
