@@ -22,9 +22,9 @@ const (
 )
 
 // TestRollingRestartFailsNoCall stops and starts one node after another, in
-// order, under the Go client: every record must be acknowledged at acks=all,
-// every read and commit of a group must succeed, and what is read must be what
-// was written.
+// order, under the Go client and HTTP callers who send again what is retriable:
+// every record must be acknowledged at acks=all, every read and commit of a group
+// must succeed, and what is read must be what was written, each record once.
 func TestRollingRestartFailsNoCall(t *testing.T) {
 	dir, err := os.MkdirTemp("", "rolling") //nolint:usetesting // it goes after the nodes
 	require.NoError(t, err)
@@ -62,6 +62,8 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 	writing.Go(func() {
 		fail("producing", produceUntil(load, client, &written, fail))
 	})
+	var again atomic.Int64
+	writing.Go(func() { postUntil(load, c, &written, &again, fail) })
 	following, leave := context.WithCancel(ctx)
 	seen := &sync.Map{}
 	reading.Go(func() { fail("consuming", consumeUntil(following, client, seen, &read)) })
@@ -90,8 +92,9 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 	reading.Wait()
 	assert.Zero(t, failed.Load(), "failed calls")
 	assert.Equal(t, written.Load(), read.Load(), "records read of those written")
-	t.Logf("%d records, %d restarts, %d failed calls", written.Load(),
-		rollingRounds*len(c.nodes), failed.Load())
+	assert.Equal(t, written.Load(), getAll(ctx, c, fail), "records over HTTP, each once")
+	t.Logf("%d records, %d restarts, %d failed calls, %d HTTP requests sent again",
+		written.Load(), rollingRounds*len(c.nodes), failed.Load(), again.Load())
 }
 
 // produceUntil writes numbered records until ctx ends.
