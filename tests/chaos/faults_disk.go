@@ -228,7 +228,7 @@ type wounded struct {
 func tells(log string) bool {
 	for _, word := range []string{
 		"verdict=LOSSY", "verdict=NEW", "damaged", "missing", "corrupt", "checksum",
-		"not readable", "no meta.json",
+		"meta.json", "opening the log in", // which failed, and why
 	} {
 		if strings.Contains(log, word) {
 			return true
