@@ -333,26 +333,3 @@ func v3Replica(c *v3Call) (any, error) {
 	}
 	return nil, v3NotFound("Replica %d cannot be found.", id)
 }
-
-// v3Reassignment answers for a partition whose replicas stay where they are.
-func v3Reassignment(c *v3Call) (any, error) {
-	topic, p, err := c.partition()
-	if err != nil {
-		return nil, err
-	}
-	return nil, v3NotFound("No reassignment of partition %s-%d is going on.", topic,
-		p.GetPartition())
-}
-
-func v3TopicReassignments(c *v3Call) (any, error) {
-	t, err := c.topicOf(c.p["topic"])
-	if err != nil {
-		return nil, err
-	}
-	return c.list("KafkaReassignment", c.url("/topics", t.GetTopic(),
-		"/partitions/-/reassignment"), []any{}), nil
-}
-
-func v3Reassignments(c *v3Call) (any, error) {
-	return c.list("KafkaReassignment", c.url("/topics/-/partitions/-/reassignment"), []any{}), nil
-}

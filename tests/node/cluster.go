@@ -91,6 +91,12 @@ func (n *Node) Config() cluster.Config {
 	return c
 }
 
+// WithHTTP makes each node of a cluster say that it serves HTTP at the address, as
+// host:port, that stands at its id.
+func WithHTTP(addresses ...string) Option {
+	return WithCluster(func(c *cluster.Config) { c.AdvertiseHTTP = addresses[c.NodeID] })
+}
+
 // AwaitNodes returns once the node knows as many nodes that are admitted and
 // can be reached.
 func (n *Node) AwaitNodes(count int) {
