@@ -92,6 +92,10 @@ CRASH_MINUTES ?= 10
 crash: ## The same for CRASH_MINUTES (default 10); needs root and /dev/fuse.
 	CRASH_MINUTES=$(CRASH_MINUTES) bash tests/crash/run.sh -timeout 120m -v
 
+.PHONY: crash-mutations
+crash-mutations: ## Leave out the log's rules one by one: is it found? Needs root and /dev/fuse.
+	bash tests/crash/mutations.sh
+
 .PHONY: groups-short
 groups-short: build ## A consumer group whose members, and node, are killed, a few times.
 	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=6 go test -count=1 -timeout 10m -v -run Processes \

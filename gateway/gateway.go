@@ -97,9 +97,10 @@ type Gateway struct {
 	hubs        hubs
 	keys        keys
 	sockets     sync.WaitGroup
-	requests    atomic.Int64  // in progress, without live streams
-	streamCount atomic.Int64  // live streams in progress
-	bodyBytes   atomic.Int64  // held of the bodies of requests in progress
+	requests    atomic.Int64 // in progress, without live streams
+	streamCount atomic.Int64 // live streams in progress
+	bodyBytes   atomic.Int64 // held of the bodies of requests in progress
+	answers     *budget.Budget
 	stopping    chan struct{} // closed when no new work is welcome
 	stopped     atomic.Bool
 }
@@ -123,12 +124,10 @@ func New(config Config) (*Gateway, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	config.Conn = &heldConn{
-		ClientConnInterface: config.Conn,
-		answers:             budget.New(config.Limits.AnswerInFlightBytesMax),
-	}
+	answers := budget.New(config.Limits.AnswerInFlightBytesMax)
+	config.Conn = &heldConn{ClientConnInterface: config.Conn, answers: answers}
 	g := &Gateway{
-		config: config, limits: config.Limits, log: config.Logger,
+		answers: answers, config: config, limits: config.Limits, log: config.Logger,
 		streams:  sluicev1.NewLogServiceClient(config.Conn),
 		topics:   sluicev1.NewTopicServiceClient(config.Conn),
 		configs:  sluicev1.NewConfigServiceClient(config.Conn),
@@ -160,6 +159,26 @@ func New(config Config) (*Gateway, error) {
 		}
 	}
 	return g, nil
+}
+
+// Use is what callers use up of a gateway's limits.
+type Use struct {
+	// RequestCount is of Limits.RequestCountMax, StreamCount of StreamCountMax.
+	RequestCount, StreamCount int64
+	// BodyBytes is of Limits.BodyInFlightBytesMax, AnswerBytes of
+	// AnswerInFlightBytesMax.
+	BodyBytes, AnswerBytes int64
+	// AnswersWaiting is how many fetches and streams wait for AnswerBytes.
+	AnswersWaiting int
+}
+
+// Use returns what is used up now. It may be called at any time.
+func (g *Gateway) Use() Use {
+	return Use{
+		RequestCount: g.requests.Load(), StreamCount: g.streamCount.Load(),
+		BodyBytes: g.bodyBytes.Load(), AnswerBytes: g.answers.Held(),
+		AnswersWaiting: g.answers.Waiting(),
+	}
 }
 
 // ServeHTTP answers one request.

@@ -133,6 +133,44 @@ func TestACompactedTopicFollowsItsSettings(t *testing.T) {
 	})
 }
 
+func TestSoManyPartitionsAreCompactedAtATimeAsIsSet(t *testing.T) {
+	f := quick(t)
+	f.set("", "log.cleaner.backoff.ms", "1", "log.cleaner.threads", "1")
+	const partitions = 6
+	f.create("t", partitions, "segment.bytes", "60000", "min.cleanable.dirty.ratio", "0.01",
+		"cleanup.policy", "compact")
+	most := func(enough float64) (most float64) {
+		deadline := time.Now().Add(time.Minute)
+		for round := 0; most < enough && time.Now().Before(deadline); round++ {
+			for n := range int32(partitions) {
+				records := make([]*sluicev1.ProduceRecord, 400)
+				for i := range records {
+					records[i] = &sluicev1.ProduceRecord{
+						Key: fmt.Append(nil, "k", i), Value: make([]byte, 200),
+					}
+				}
+				_, err := f.log.Produce(t.Context(), &sluicev1.ProduceRequest{
+					Topic: "t", Partition: new(n), Records: records,
+				})
+				require.NoError(t, err)
+				most = max(most, held(t, f.Node, "sluice_compactions_running"))
+			}
+			if enough > partitions && round == 20 {
+				break
+			}
+		}
+		return most
+	}
+	assert.LessOrEqual(t, most(partitions+1), 1.0)
+	f.set("", "log.cleaner.threads", "4")
+	assert.GreaterOrEqual(t, most(2), 2.0, "without a restart")
+	f.set("", "log.cleaner.threads", "1")
+	f.comes("the fourth at a time ends", func() bool {
+		return held(t, f.Node, "sluice_compactions_running") <= 1
+	})
+	assert.LessOrEqual(t, most(partitions+1), 1.0)
+}
+
 // tombstones counts the records that are left without a value, of keys that begin so.
 func (f *fixture) tombstones(topic, prefix string) (count int) {
 	f.Helper()

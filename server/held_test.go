@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -92,6 +94,57 @@ func TestAnswersThatNobodyReadsHoldBoundedMemory(t *testing.T) {
 	assert.NotEmpty(t, got.GetRecords(), "a stream only waited")
 	require.NoError(t, f.Context().Err())
 	awaitNothingHeld(t, f.Node, following)
+}
+
+func TestACallerWhoNeverReadsDoesNotHoldUpOthersForEver(t *testing.T) {
+	f := begin(t, node.WithSettings(map[string]string{
+		"response.max.inflight.bytes": "2097152", "response.stalled.max.ms": "300",
+	}))
+	f.create("t", 1)
+	for range 16 {
+		f.produce("t", 0, string(make([]byte, 300<<10)))
+	}
+	address := strings.TrimPrefix(port(t, f.Node), "http://")
+	dial := func() *grpc.ClientConn {
+		conn, err := grpc.NewClient(address, grpc.WithInitialWindowSize(64<<10),
+			grpc.WithInitialConnWindowSize(64<<10),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	idle := dial()
+	var streams []grpc.ClientStream
+	for i := range 6 {
+		request := &sluicev1.FetchRequest{Topic: "t", MaxBytes: math.MaxInt32}
+		if i%2 == 0 {
+			request.Format = sluicev1.RecordFormat_RECORD_FORMAT_BATCHES
+		}
+		streams = append(streams, askWithoutReading(t, t.Context(), idle, request))
+	}
+	// One who reads waits, is let in, and is not closed.
+	other := sluicev1.NewLogServiceClient(dial())
+	following, err := other.FetchStream(soon(t), &sluicev1.FetchStreamRequest{
+		Partitions: []*sluicev1.FetchPartition{{Topic: "t"}},
+	})
+	require.NoError(t, err)
+	awaitNothingHeld(t, f.Node, following)
+	broken := 0
+	for _, stream := range streams {
+		var answer sluicev1.FetchResponse
+		if err := stream.RecvMsg(&answer); err != nil {
+			assert.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+			broken++
+		}
+	}
+	assert.Positive(t, broken)
+	families, err := f.Server.Metrics().Gather()
+	require.NoError(t, err)
+	assert.Contains(t, fmt.Sprint(families), "sluice_connections_stalled_total")
+	fetched, err := sluicev1.NewLogServiceClient(idle).Fetch(soon(t),
+		&sluicev1.FetchRequest{Topic: "t"}, grpc.WaitForReady(true))
+	require.NoError(t, err, "it may come again")
+	assert.NotEmpty(t, fetched.GetRecords())
 }
 
 // awaitNothingHeld reads a stream to the end of its log, and then nothing is held.

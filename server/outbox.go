@@ -27,6 +27,8 @@ import (
 // given back when gRPC frees its memory.
 type outbox struct {
 	budget *budget.Budget
+	stalls *stalls
+	caller caller
 
 	mu      sync.Mutex
 	held    int64
@@ -35,6 +37,10 @@ type outbox struct {
 }
 
 type outboxKey struct{}
+
+func (s *Server) newOutbox(ctx context.Context) *outbox {
+	return &outbox{budget: s.answers, stalls: s.stalls, caller: callerWithin(ctx)}
+}
 
 // outboxOf returns the outbox of a call, or nil where the answer does not leave the
 // process.
@@ -68,7 +74,10 @@ func (o *outbox) wrap(message any) any {
 	if !ok {
 		return message
 	}
-	h := &heldMessage{message: m, batches: o.batches, debt: debt{budget: o.budget}}
+	h := &heldMessage{
+		message: m, batches: o.batches, debt: debt{budget: o.budget},
+		transit: &transit{stalls: o.stalls, caller: o.caller},
+	}
 	h.debt.bytes.Store(o.held)
 	o.held, o.batches = 0, nil
 	return h
@@ -87,6 +96,7 @@ type heldMessage struct {
 	message proto.Message
 	batches [][]byte
 	debt    debt
+	transit *transit
 }
 
 // outboxUnary gives unary calls an outbox. It stands innermost, and only where
@@ -94,7 +104,7 @@ type heldMessage struct {
 func (s *Server) outboxUnary(
 	ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (any, error) {
-	o := &outbox{budget: s.answers}
+	o := s.newOutbox(ctx)
 	reply, err := next(context.WithValue(ctx, outboxKey{}, o), request)
 	if err != nil {
 		o.drop()
@@ -112,7 +122,7 @@ func (s *Server) outboxUnary(
 func (s *Server) outboxStream(
 	server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler,
 ) error {
-	o := &outbox{budget: s.answers}
+	o := s.newOutbox(stream.Context())
 	defer o.drop()
 	ctx := context.WithValue(stream.Context(), outboxKey{}, o)
 	return next(server, &outboxedStream{ServerStream: stream, ctx: ctx, outbox: o})
@@ -187,7 +197,18 @@ func (h *heldMessage) encode() (mem.BufferSlice, error) {
 		return nil, err
 	}
 	*buffer = encoded
-	return mem.BufferSlice{h.tracked(buffer, math.MaxInt64, pool)}, nil
+	// In pieces, so that a caller who reads slowly can be told from one who does not.
+	const pieceBytes = 256 << 10
+	count := max(1, len(encoded)/pieceBytes)
+	whole := &shared{BufferPool: pool, whole: buffer}
+	whole.left.Store(int32(count))
+	data := make(mem.BufferSlice, 0, count)
+	for i := range count - 1 {
+		piece := encoded[i*pieceBytes : (i+1)*pieceBytes : (i+1)*pieceBytes]
+		data = append(data, h.tracked(&piece, pieceBytes, whole))
+	}
+	last := encoded[(count-1)*pieceBytes:]
+	return append(data, h.tracked(&last, math.MaxInt64, whole)), nil
 }
 
 // tracked makes a buffer that gives up to n of the held bytes back when gRPC frees
@@ -196,25 +217,43 @@ func (h *heldMessage) tracked(data *[]byte, n int64, pool mem.BufferPool) mem.Bu
 	if mem.IsBelowBufferPoolingThreshold(cap(*data)) {
 		return mem.SliceBuffer(*data) // its bytes are given back with the rest
 	}
-	keeper := &keeper{debt: h.debt.split(n), pool: pool}
+	keeper := &keeper{debt: h.debt.split(n, h.transit), pool: pool}
 	runtime.AddCleanup(keeper, (*debt).pay, keeper.debt) // of a connection that closed
 	return mem.NewBuffer(data, keeper)
 }
 
-// debt is bytes of a budget that are given back once.
-type debt struct {
-	budget *budget.Budget
-	bytes  atomic.Int64
+// shared is memory of a pool that goes back when all its pieces have come.
+type shared struct {
+	mem.BufferPool
+	whole *[]byte
+	left  atomic.Int32
 }
 
-// split returns a debt of its own for up to n of the bytes.
-func (d *debt) split(n int64) *debt {
+// Put takes a piece.
+func (s *shared) Put(*[]byte) {
+	if s.left.Add(-1) == 0 {
+		s.BufferPool.Put(s.whole)
+	}
+}
+
+// debt is bytes of a budget that are given back once.
+type debt struct {
+	budget  *budget.Budget
+	bytes   atomic.Int64
+	transit *transit // nil until they are on the way
+}
+
+// split returns a debt of its own for up to n of the bytes, which are on the way.
+func (d *debt) split(n int64, way *transit) *debt {
 	part := &debt{budget: d.budget}
 	for {
 		all := d.bytes.Load()
 		n = min(n, all)
 		if d.bytes.CompareAndSwap(all, all-n) {
-			part.bytes.Store(n)
+			if part.bytes.Store(n); n > 0 {
+				part.transit = way
+				way.add(part)
+			}
 			return part
 		}
 	}
@@ -222,8 +261,13 @@ func (d *debt) split(n int64) *debt {
 
 // pay gives the bytes back.
 func (d *debt) pay() {
-	if n := d.bytes.Swap(0); n > 0 {
-		d.budget.Give(n)
+	n := d.bytes.Swap(0)
+	if n <= 0 {
+		return
+	}
+	d.budget.Give(n)
+	if d.transit != nil {
+		d.transit.paid()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -56,6 +57,7 @@ type Server struct {
 	requests  *budget.Budget // bytes of requests that are worked on
 	queued    atomic.Int64   // bytes of requests that wait for that
 	answers   *budget.Budget // bytes of records that are not yet with callers
+	stalls    *stalls
 	producers producerIDs
 	receivers sync.WaitGroup // of produce streams, and of streams to other nodes
 	peers     *peers
@@ -90,6 +92,8 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.streams.max = int64(s.static.RequestInFlightMax)
 	s.requests = budget.New(s.static.QueuedRequestBytesMax)
 	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
+	s.stalls = newStalls(s.answers, s.static.ResponseStalledMax, cfg.Logger)
+	s.metrics.registry.MustRegister(s.stalls.closed)
 	s.replicas, err = replica.New(replica.Config{
 		Cluster: c, Dial: s.peers.stream, Dir: store.Dir(),
 		LagMax: s.static.ReplicaLagMax, Logger: cfg.Logger,
@@ -111,6 +115,11 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 		"Bytes of requests that wait until fewer are worked on.", s.queued.Load)
 	s.metrics.gauge("sluice_response_bytes_held",
 		"Bytes of records in answers that callers have not taken yet.", s.answers.Held)
+	s.metrics.gauge("sluice_responses_waiting",
+		"Fetches and streams that wait for response.max.inflight.bytes.",
+		func() int64 { return int64(s.answers.Waiting()) })
+	s.metrics.gauge("sluice_compactions_running", "Partitions that are compacted now.",
+		func() int64 { return int64(store.Compacting()) })
 	s.metrics.gauge("sluice_retention_clock_jump_seconds",
 		"How far the wall clock is ahead, where it is further than allowed and nothing is "+
 			"removed by time.",
@@ -135,6 +144,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("opening the partitions of the node: %w", err), s.Close())
 	}
 	s.tasks.Go("follow the metadata", s.follow)
+	s.tasks.Go("look for answers that nobody reads", s.stalls.run)
 	s.started.Store(true)
 	s.setHealth(healthpb.HealthCheckResponse_SERVING)
 	return nil
@@ -206,6 +216,7 @@ func (s *Server) GRPCOptions() []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(append(s.UnaryInterceptors(), s.outboxUnary)...),
 		grpc.ChainStreamInterceptor(s.readStream),
 		grpc.ChainStreamInterceptor(append(s.StreamInterceptors(), s.outboxStream)...),
+		grpc.Creds(connections{insecure.NewCredentials()}),
 		grpc.ForceServerCodecV2(newAnswers()),
 		// Within the slack the codec refuses a request, which says more than gRPC's own
 		// refusal: that one carries no details.

@@ -51,6 +51,14 @@ func (s *Store) ConfigureCleaner(cfg CleanerConfig) error {
 	return nil
 }
 
+// Compacting returns how many partitions are compacted now, at most the Threads of
+// CleanerConfig while the store does so by itself.
+func (s *Store) Compacting() int {
+	s.cleaner.mu.Lock()
+	defer s.cleaner.mu.Unlock()
+	return len(s.cleaner.busy)
+}
+
 // CheckCompaction compacts every partition that is due by its settings, and
 // returns when none is. The store does so by itself while CleanerBackoff is not
 // 0. Partitions that were not configured since Open are left alone.

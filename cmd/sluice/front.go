@@ -51,7 +51,9 @@ func startFront(
 	limits.BodyBytesMax = static.HTTPRequestBytesMax
 	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
 	limits.AnswerInFlightBytesMax = static.ResponseInFlightBytesMax
-	metrics := promhttp.HandlerFor(prometheus.GathererFunc(broker.gather),
+	own := prometheus.NewRegistry()
+	metrics := promhttp.HandlerFor(
+		prometheus.Gatherers{prometheus.GathererFunc(broker.gather), own},
 		promhttp.HandlerOpts{})
 	f := &front{ports: p, quiet: make(chan struct{})}
 	config := gateway.Config{
@@ -73,6 +75,7 @@ func startFront(
 	if err != nil {
 		return nil, err
 	}
+	gauges(own, web)
 	background := context.WithoutCancel(ctx)
 	f.group = tasks.New(background, "front")
 	if p.registry != nil {
@@ -83,6 +86,39 @@ func startFront(
 	background, f.stopWeb = context.WithCancel(background)
 	p.serveHTTP(background, f.group, web, f.schemas, metrics)
 	return f, nil
+}
+
+// gauges registers what callers use up of the gateway.
+func gauges(r prometheus.Registerer, web *gateway.Gateway) {
+	for name, is := range map[string]struct {
+		help string
+		of   func(gateway.Use) int64
+	}{
+		"sluice_http_requests_running": {
+			"HTTP requests that are worked on, without live streams.",
+			func(u gateway.Use) int64 { return u.RequestCount },
+		},
+		"sluice_http_streams_open": {
+			"Live streams over HTTP.",
+			func(u gateway.Use) int64 { return u.StreamCount },
+		},
+		"sluice_http_request_bytes_held": {
+			"Bytes of the bodies of HTTP requests that are worked on.",
+			func(u gateway.Use) int64 { return u.BodyBytes },
+		},
+		"sluice_http_response_bytes_held": {
+			"Bytes of records in HTTP answers that callers have not taken yet.",
+			func(u gateway.Use) int64 { return u.AnswerBytes },
+		},
+		"sluice_http_responses_waiting": {
+			"HTTP fetches and streams that wait for response.max.inflight.bytes.",
+			func(u gateway.Use) int64 { return int64(u.AnswersWaiting) },
+		},
+	} {
+		r.MustRegister(prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: name, Help: is.help},
+			func() float64 { return float64(is.of(web.Use())) }))
+	}
 }
 
 // registryConfig returns the configuration of the schema registry.

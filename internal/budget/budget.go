@@ -16,6 +16,7 @@ type Budget struct {
 	mu      sync.Mutex
 	held    int64
 	waiting list.List // of *waiter
+	waits   int64     // how many Takes have had to wait
 }
 
 // waiter is a Take that waits.
@@ -37,6 +38,20 @@ func (b *Budget) Held() int64 {
 	return b.held
 }
 
+// Waits returns how many Takes have had to wait so far.
+func (b *Budget) Waits() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waits
+}
+
+// Waiting returns how many Takes wait.
+func (b *Budget) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting.Len()
+}
+
 // Take takes from least to most bytes and returns how many, which Give must give
 // back. It never takes more than half of what is left beyond least, so that a few
 // who want all of it leave something to others. It waits while less than least is
@@ -49,6 +64,7 @@ func (b *Budget) Take(ctx context.Context, least, most int64) (int64, error) {
 	b.mu.Lock()
 	w := &waiter{least: least, most: most, granted: make(chan int64, 1)}
 	place := b.waiting.PushBack(w)
+	b.waits++
 	b.serveLocked() // what came back meanwhile
 	b.mu.Unlock()
 	select {

@@ -237,6 +237,12 @@ var brokerLimits = []Setting{
 			"less than they ask for; at it streams wait, and a fetch that waited in vain is " +
 			"refused with THROTTLING_QUOTA_EXCEEDED.",
 	}, {
+		Name: "response.stalled.max.ms", Type: Long, Default: "30000", Min: 100, Max: anyInt,
+		Unit: UnitMillis,
+		Doc: "How long an answer may lie unread while others wait for " +
+			"response.max.inflight.bytes; then the connection of its caller is closed. As " +
+			"long as nobody waits, callers may take their time.",
+	}, {
 		Name: "socket.request.max.bytes", Type: Int, Default: "8388608", Min: 1024, Max: anyInt,
 		Unit: UnitBytes, Doc: "The largest gRPC request.",
 	}, {

@@ -105,6 +105,7 @@ type Broker struct {
 	RequestInFlightMax          int
 	QueuedRequestBytesMax       int64
 	ResponseInFlightBytesMax    int64
+	ResponseStalledMax          time.Duration
 }
 
 func brokerOf(r resolver) Broker {
@@ -158,5 +159,6 @@ func brokerOf(r resolver) Broker {
 		RequestInFlightMax:          int(r.number("request.max.inflight")),
 		QueuedRequestBytesMax:       r.number("queued.max.request.bytes"),
 		ResponseInFlightBytesMax:    r.number("response.max.inflight.bytes"),
+		ResponseStalledMax:          r.duration("response.stalled.max.ms"),
 	}
 }
