@@ -277,12 +277,11 @@ func (p *Partition) places(from, upTo Offset, maxBytes int) (found, error) {
 		if size > 0 && size >= maxBytes {
 			return f, nil
 		}
+		if len(f.batches) == 0 && r.base < from {
+			f.begin = r.base
+		}
 		size += int(r.place.size)
 		f.batches = append(f.batches, r)
-	}
-	if n := len(f.batches); n > 0 && len(newest) > 0 && f.batches[0].base >= newest[0].base &&
-		f.batches[0].base < from {
-		f.begin = f.batches[0].base
 	}
 	f.last = true
 	return f, nil

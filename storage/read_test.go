@@ -37,6 +37,35 @@ func TestReadsFromMemoryAndDiskAgree(t *testing.T) {
 	}
 }
 
+// TestAReadMayBeginWithinABatchThatIsNotIndexedYet keeps batches from the index, which
+// follows the disk, and reads few bytes from each of their offsets.
+func TestAReadMayBeginWithinABatchThatIsNotIndexedYet(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.TailBytes = 0
+	s := openTest(t, cfg)
+	p := flushing(t, s, FlushNever, 0)
+	entered, release := stall(s)
+	defer close(release)
+	createAsync(s, 1)
+	<-entered // the disk stands still from here on
+	for range 3 {
+		_, err := p.Append(context.Background(),
+			AppendRequest{Batch: spec{count: 3, size: 300}.encode(t), Early: true})
+		require.NoError(t, err)
+	}
+	require.GreaterOrEqual(t, len(p.newest()), 3)
+	for from := Offset(1); from < p.End(); from++ {
+		for _, maxBytes := range []int{0, 1, 2000} {
+			c, err := p.Read(context.Background(), ReadRequest{From: from, MaxBytes: maxBytes})
+			require.NoError(t, err, "from %d", from)
+			h, err := batch.Verify(c.Batches[0])
+			require.NoError(t, err)
+			require.EqualValues(t, 1+(from-1)/3*3, h.BaseOffset)
+		}
+	}
+	require.NoError(t, p.Corrupt())
+}
+
 // checkRead reads a log of batches of three records and the sizes given.
 func checkRead(t *testing.T, p *Partition, r ReadRequest, sizes []int) {
 	t.Helper()
