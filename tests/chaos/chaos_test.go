@@ -123,6 +123,7 @@ type run struct {
 	operations                 *history
 	members                    *membership
 	operators                  []*operator
+	calm                       sync.RWMutex // held while a disk is lost
 	clients, followers         sync.WaitGroup
 	stop, leave                context.CancelFunc
 	report                     report
@@ -216,7 +217,9 @@ func (r *run) begin(t *testing.T) {
 		r.clients.Go(func() { r.operations.operate(load, r.c, r.load, i, partitions, own) })
 	}
 	for i := range 2 {
-		o := &operator{c: r.c, ledger: r.load, random: r.random(uint64(50 + i))}
+		o := &operator{
+			c: r.c, ledger: r.load, calm: &r.calm, random: r.random(uint64(50 + i)),
+		}
 		r.operators = append(r.operators, o)
 	}
 	r.clients.Go(func() { r.operators[0].run(load) })
@@ -270,6 +273,12 @@ func (r *run) breakAll(t *testing.T) {
 // inject injects a fault, repairs it, and waits until everything is well again.
 func (r *run) inject(t *testing.T, kind *faultKind, random *rand.Rand) {
 	t.Helper()
+	if kind.needs&copies != 0 {
+		// One copy may be lost, and nothing on its way to another that is lost next.
+		r.calm.Lock()
+		defer r.calm.Unlock()
+		require.NoError(t, r.c.quiet(t.Context()), "before %s", kind.name)
+	}
 	from := time.Now()
 	hold := kind.hold(random)
 	t.Logf("%6.1f s: %s for %v", time.Since(r.begun).Seconds(), kind.name, hold)

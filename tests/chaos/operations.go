@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -22,7 +23,8 @@ import (
 // again.
 type operator struct {
 	c      *cluster
-	ledger *ledger // for violations
+	ledger *ledger       // for violations
+	calm   *sync.RWMutex // held while nothing may be moved
 	random *rand.Rand
 	done   int
 }
@@ -31,8 +33,10 @@ type operator struct {
 // another time; what it must never answer is a violation.
 func (o *operator) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		o.calm.RLock()
 		call, cancel := context.WithTimeout(ctx, callTime)
 		err := o.operate(call, o.c.nodes[o.random.IntN(len(o.c.nodes))])
+		o.calm.RUnlock()
 		cancel()
 		switch status.Code(err) {
 		case codes.OK:
