@@ -58,7 +58,11 @@ func benchHTTP(ctx context.Context, binary string, rounds, listeners int) error 
 	if err := n.createTopic(ctx, httpTopic); err != nil {
 		return err
 	}
-	loads := httpLoads()
+	id, err := n.clusterID()
+	if err != nil {
+		return err
+	}
+	loads := httpLoads(id)
 	results := make([][]measured, len(loads))
 	for round := range rounds {
 		for i, l := range loads {
@@ -80,7 +84,8 @@ func benchHTTP(ctx context.Context, binary string, rounds, listeners int) error 
 	return n.benchFanOut(ctx, rounds, listeners)
 }
 
-func httpLoads() []load {
+// httpLoads returns the rows, for a node of the cluster of an id.
+func httpLoads(cluster string) []load {
 	value := make([]byte, httpRecordBytes)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range value {
@@ -90,6 +95,8 @@ func httpLoads() []load {
 	body := func(count int) []byte {
 		return []byte(`{"records":[` + strings.Repeat(record+",", count-1) + record + `]}`)
 	}
+	v3 := `{"value":{"type":"BINARY","data":"` + base64.StdEncoding.EncodeToString(value) + `"}}`
+	pathV3 := "/v3/clusters/" + cluster + "/topics/" + httpTopic + "/records"
 	const binaryV2, plain = "application/vnd.kafka.binary.v2+json", "application/json"
 	fixed := func(text []byte) func(int) []byte { return func(int) []byte { return text } }
 	return []load{
@@ -101,6 +108,10 @@ func httpLoads() []load {
 			"/v1/topics/"+httpTopic+"/records", plain, body(1)))},
 		{"produce v2, one record", 64, 20_000, 1, fixed(prepare("POST",
 			"/topics/"+httpTopic, binaryV2, body(1)))},
+		{"produce v3, streams of 100", 8, 600, httpBatch, fixed(prepare("POST", pathV3, plain,
+			[]byte(strings.Repeat(v3, httpBatch))))},
+		{"produce v3, one record", 64, 20_000, 1, fixed(prepare("POST", pathV3, plain,
+			[]byte(v3)))},
 		{"fetch v1, 100 records", 8, 1500, httpBatch, func(i int) []byte {
 			return prepare("GET", fmt.Sprintf("/v1/topics/%s/partitions/0/records"+
 				"?offset=%d&max_records=100", httpTopic, i*httpBatch%50_000), "", nil)

@@ -149,3 +149,23 @@ func (n *node) fetchHTTP(ctx context.Context, recordBytes, count int) (float64, 
 	}
 	return float64(read) / time.Since(begin).Seconds(), nil
 }
+
+// clusterID asks the node for the id of its cluster.
+func (n *node) clusterID() (string, error) {
+	c, err := dial(n.http)
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	if err := c.do(prepare("GET", "/v1/cluster", "", nil)); err != nil {
+		return "", err
+	}
+	var answer struct {
+		ID string `json:"cluster_id"`
+	}
+	err = json.Unmarshal(c.body, &answer)
+	if err == nil && answer.ID == "" {
+		err = fmt.Errorf("no id of the cluster in %s", c.body)
+	}
+	return answer.ID, err
+}
