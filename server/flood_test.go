@@ -75,7 +75,8 @@ func floods() map[string]flood {
 				if i == 0 {
 					return open(f, 0, call, false)
 				}
-				field := []byte("\x00\x01x\x7f\x81\x1e" + strings.Repeat("v", 397)) // RFC 7541, 6.2.2
+				// RFC 7541, section 6.2.2
+				field := []byte("\x00\x01x\x7f\x81\x1e" + strings.Repeat("v", 397))
 				return f.WriteContinuation(1, false, field)
 			},
 			count: 100_000, ends: true,
