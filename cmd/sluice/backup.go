@@ -83,7 +83,9 @@ func newBackupRestoreCommand() *cobra.Command {
 			"environment, or --config. Stop all nodes, run it on each with the same file, and\n" +
 			"start them. No leader is chosen before all nodes of the backup have said which\n" +
 			"records they hold; then whoever has most leads, and nothing that was acknowledged\n" +
-			"is lost. Topics that are newer than the backup come back as restored-ID.",
+			"is lost. Topics that are newer than the backup come back as restored-ID.\n\n" +
+			"With --etcd-endpoints, the external etcd has been restored by its own tools, with\n" +
+			"bumped revisions; then it is run once, on any node.",
 		Example: "  sluice backup restore metadata.tar --config /etc/sluice.yaml\n" +
 			"  sluice backup restore metadata.tar --data-dir /var/lib/sluice --node-id 0 \\\n" +
 			"    --etcd-peer-listen 10.0.0.1:2380 \\\n" +
@@ -114,7 +116,7 @@ func newBackupRestoreCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		m, err := cluster.RestoreBackup(meta, args[0], waitFor)
+		m, err := cluster.RestoreBackup(c.Context(), meta, args[0], waitFor)
 		if err != nil {
 			return err
 		}

@@ -19,10 +19,17 @@ import (
 // endpoint.
 func external(tb testing.TB) string {
 	tb.Helper()
+	return externalOf(tb, func(string) {})
+}
+
+// externalOf is external with a data directory that is made before.
+func externalOf(tb testing.TB, prepare func(dir string)) string {
+	tb.Helper()
 	walSegment()
 	dir, err := os.MkdirTemp("", "e") //nolint:usetesting // a socket's path must be short
 	require.NoError(tb, err)
 	tb.Cleanup(func() { assert.NoError(tb, os.RemoveAll(dir)) })
+	prepare(filepath.Join(dir, "etcd"))
 	socket := filepath.Join(dir, "s")
 	log := etcdLogger(slog.New(slog.DiscardHandler), func(error) {})
 	cfg, err := embeddedConfig(filepath.Join(dir, "etcd"), corruptionGates, log)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -37,13 +38,14 @@ const (
 // which no leader is chosen; none stands for those of the backup. All nodes of the
 // quorum are restored with the same backup, nodes and peers, and then started.
 // After an error the directory is as it was.
-func RestoreBackup(cfg Config, path string, nodes []int32) (m BackupManifest, err error) {
+//
+// With Config.Endpoints, the external etcd is not made but has been restored by its
+// own tools, with bumped revisions: then this does the rest, once for all nodes.
+func RestoreBackup(
+	ctx context.Context, cfg Config, path string, nodes []int32,
+) (m BackupManifest, err error) {
 	if err := cfg.Validate(); err != nil {
 		return m, err
-	}
-	if len(cfg.Endpoints) > 0 {
-		return m, errors.New("--etcd-endpoints: an external etcd is restored by its own tools; " +
-			"this makes the etcd inside a node")
 	}
 	work, err := os.MkdirTemp("", "sluice-restore-*")
 	if err != nil {
@@ -67,19 +69,22 @@ func RestoreBackup(cfg Config, path string, nodes []int32) (m BackupManifest, er
 		return m, fmt.Errorf("--data-dir %s belongs to cluster %s, and the backup is of cluster %s",
 			cfg.DataDir, h.ClusterID, m.ClusterID)
 	}
+	if len(nodes) == 0 {
+		nodes = m.NodeIDs
+	}
+	r := restoring{cfg: cfg, manifest: m, nodes: slices.Sorted(slices.Values(nodes)), home: h}
+	if h.RestoreCount >= restoreCountMax {
+		return m, fmt.Errorf("the cluster was restored %d times, and leader epochs allow no more",
+			h.RestoreCount)
+	}
+	if len(cfg.Endpoints) > 0 {
+		return m, r.markExternal(ctx)
+	}
 	target := filepath.Join(h.path, etcdName)
 	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("%s is there already; if the etcd in it is to be given up, move it "+
 			"away first: mv %s %s.old", target, target, target)
 	}
-	if len(nodes) == 0 {
-		nodes = m.NodeIDs
-	}
-	if h.RestoreCount >= restoreCountMax {
-		return m, fmt.Errorf("the cluster was restored %d times, and leader epochs allow no more",
-			h.RestoreCount)
-	}
-	r := restoring{cfg: cfg, manifest: m, nodes: slices.Sorted(slices.Values(nodes)), home: h}
 	return m, r.run(db, target)
 }
 
@@ -119,12 +124,8 @@ func (r *restoring) run(db, target string) error {
 // nth says which restore of the cluster this is, from 1 on.
 func (r *restoring) nth() int32 { return r.home.RestoreCount + 1 }
 
-// edit changes the metadata so that nothing is decided by what is old.
-func (r *restoring) edit(db *database) error {
-	all, err := db.cluster(r.manifest.Prefix)
-	if err != nil {
-		return err
-	}
+// record says that the metadata were restored.
+func (r *restoring) record(all *stored) restoreRecord {
 	record := restoreRecord{
 		Version: recordVersion, Revision: r.manifest.Revision, Nodes: r.nodes, Count: r.nth(),
 		Previous: all.snapshot.restore.record.Previous,
@@ -132,7 +133,16 @@ func (r *restoring) edit(db *database) error {
 	if id := r.home.EtcdID; id != "" && !slices.Contains(record.Previous, id) {
 		record.Previous = append(slices.Clone(record.Previous), id)
 	}
-	changes, err := all.rewound(record)
+	return record
+}
+
+// edit changes the metadata so that nothing is decided by what is old.
+func (r *restoring) edit(db *database) error {
+	all, err := db.cluster(r.manifest.Prefix)
+	if err != nil {
+		return err
+	}
+	changes, err := all.rewound(r.record(all))
 	if err != nil {
 		return err
 	}

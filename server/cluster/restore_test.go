@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,10 +63,10 @@ func TestARestoredNodeGoesOnFromTheBackup(t *testing.T) {
 	before, etcd := c.Snapshot().LastChange(), c.home.EtcdID
 	require.NoError(t, c.Close())
 
-	_, err = RestoreBackup(cfg, path, nil)
+	_, err = RestoreBackup(t.Context(), cfg, path, nil)
 	require.ErrorContains(t, err, "move it away first")
 	moveAway(t, cfg)
-	_, err = RestoreBackup(cfg, path, nil)
+	_, err = RestoreBackup(t.Context(), cfg, path, nil)
 	require.NoError(t, err)
 	holds(&cfg, HeldReplica{Topic: kept.ID, LeaderEpoch: 7, End: 100},
 		HeldReplica{Topic: kept.ID, Partition: 1, LeaderEpoch: 2_000_000, End: 3},
@@ -107,6 +108,9 @@ func TestARestoredNodeGoesOnFromTheBackup(t *testing.T) {
 
 func TestARestoredQuorumWaitsForAllItsNodes(t *testing.T) {
 	configs := quorumConfigs(t, 3)
+	for i := range configs {
+		configs[i].LeaseTime = 9 * time.Second // on a slow machine nobody is to lose it
+	}
 	nodes := startAll(t, configs)
 	for _, n := range nodes {
 		n.mustSee(t, "three nodes", func(s *Snapshot) bool { return len(s.available()) == 3 })
@@ -129,7 +133,7 @@ func TestARestoredQuorumWaitsForAllItsNodes(t *testing.T) {
 	}
 	for i, cfg := range configs {
 		moveAway(t, cfg)
-		_, err := RestoreBackup(cfg, path, nil)
+		_, err := RestoreBackup(t.Context(), cfg, path, nil)
 		require.NoError(t, err)
 		holds(&configs[i], HeldReplica{Topic: created.ID, LeaderEpoch: 4, End: int64(10 + i/2)})
 	}
@@ -186,7 +190,7 @@ func TestWhatIsNoBackupOfTheClusterIsRefused(t *testing.T) {
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
 
-	_, err = RestoreBackup(cfg, path, nil)
+	_, err = RestoreBackup(t.Context(), cfg, path, nil)
 	require.ErrorContains(t, err, "in use by another process")
 	info, stream, err := c.Backup(t.Context())
 	require.NoError(t, err)
@@ -219,24 +223,21 @@ func TestWhatIsNoBackupOfTheClusterIsRefused(t *testing.T) {
 	} {
 		damaged := filepath.Join(t.TempDir(), "backup.tar")
 		require.NoError(t, os.WriteFile(damaged, content, 0o600))
-		_, err := RestoreBackup(cfg, damaged, nil)
+		_, err := RestoreBackup(t.Context(), cfg, damaged, nil)
 		require.ErrorContains(t, err, "no whole backup", name)
 		require.NoDirExists(t, etcd, name)
 	}
-	_, err = RestoreBackup(cfg, filepath.Join(t.TempDir(), "none"), nil)
+	_, err = RestoreBackup(t.Context(), cfg, filepath.Join(t.TempDir(), "none"), nil)
 	require.ErrorContains(t, err, "no such file")
 
 	other := testConfig(t)
 	require.NoError(t, start(t, other).Close())
 	moveAway(t, other)
-	_, err = RestoreBackup(other, path, nil)
+	_, err = RestoreBackup(t.Context(), other, path, nil)
 	require.ErrorContains(t, err, "and the backup is of cluster")
 	other.Prefix = "/other"
-	_, err = RestoreBackup(other, path, nil)
+	_, err = RestoreBackup(t.Context(), other, path, nil)
 	require.ErrorContains(t, err, "--etcd-prefix is /other, and the backup has the keys of /sluice")
-	other.Prefix, other.Endpoints = "/sluice", []string{"127.0.0.1:1"}
-	_, err = RestoreBackup(other, path, nil)
-	require.ErrorContains(t, err, "--etcd-endpoints")
 	require.NoDirExists(t, filepath.Join(other.DataDir, homeName, etcdName))
 }
 

@@ -33,7 +33,7 @@ func (c *trio) restore(path string) {
 		for _, n := range c.nodes {
 			etcd := filepath.Join(n.Dir, "cluster", "etcd")
 			require.NoError(c, os.Rename(etcd, filepath.Join(c.TempDir(), "etcd")))
-			_, err := cluster.RestoreBackup(n.Config(), path, nil)
+			_, err := cluster.RestoreBackup(c.Context(), n.Config(), path, nil)
 			require.NoError(c, err)
 		}
 	})
