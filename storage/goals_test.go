@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/internal/memlimit"
 )
 
 // TestGoals measures the store beside a plain append-only file with group commit
@@ -188,6 +190,7 @@ func TestGoalsAtSize(t *testing.T) {
 	memory, stop := watchMemory(t)
 	ctx, end := context.WithCancel(context.Background())
 	var readers sync.WaitGroup
+	defer memlimit.Keep(ctx)() // as a node does
 	for n := range 2 {
 		readers.Go(func() {
 			for i := n; ctx.Err() == nil; i += 7 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluicelog/sluice/internal/memlimit"
 	"github.com/sluicelog/sluice/server"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/storage"
@@ -72,7 +73,7 @@ func apart(work func() error) error {
 // first, so that one in use is reported before anything is written; then it
 // builds from the disk upwards, and stops in reverse.
 func serve(ctx context.Context, cfg *serveConfig, out io.Writer, log *slog.Logger) (err error) {
-	limitMemory(log)
+	defer memlimit.Keep(ctx)()
 	ports, err := listen(cfg, log)
 	if err != nil {
 		return err
