@@ -36,7 +36,8 @@ type Partition struct {
 	loaded    atomic.Bool   // producers stand as the log has them
 	loading   chan struct{} // has a token for the goroutine that loads them
 
-	observer atomic.Pointer[func()] // called after each publish; see Observe
+	observer        atomic.Pointer[func()] // called after each publish; see Observe
+	writtenObserver atomic.Pointer[func()] // called after each write; see ObserveWritten
 
 	mu             sync.Mutex
 	changed        chan struct{} // guarded by mu; nil while nobody waits
@@ -172,6 +173,16 @@ func (p *Partition) Observe(fn func()) {
 		return
 	}
 	p.observer.Store(&fn)
+}
+
+// ObserveWritten is Observe for every advance of WrittenEnd. What fn sees may not be
+// on disk yet.
+func (p *Partition) ObserveWritten(fn func()) {
+	if fn == nil {
+		p.writtenObserver.Store(nil)
+		return
+	}
+	p.writtenObserver.Store(&fn)
 }
 
 // publish makes the state of a commit visible, unless a later one is.

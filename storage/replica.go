@@ -148,12 +148,15 @@ func (p *Partition) WrittenChanged() <-chan struct{} {
 // write shows a batch that has its offset to those who read ahead of the disk.
 func (p *Partition) write(h *batch.Header, bytes []byte) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.tail = append(p.tail, tailBatch{
 		base: Offset(h.BaseOffset), end: Offset(h.NextOffset()), bytes: bytes,
 	})
 	p.written.Store(h.NextOffset())
 	p.wakeWritten()
+	p.mu.Unlock()
+	if fn := p.writtenObserver.Load(); fn != nil {
+		(*fn)()
+	}
 }
 
 // unwrite takes back what was written from an offset on.

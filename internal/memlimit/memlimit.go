@@ -30,11 +30,11 @@ const (
 	unused      = "/memory/classes/heap/unused:bytes"
 )
 
-// Keep moves the limit until ctx ends or stop is called, which waits: 320 MiB, or where more is alive, half as much
-// again beside what is not heap; and never more than half of the machine's or the
-// container's memory, so that a burst doesn't end in an out-of-memory kill. A limit
-// is soft: past it the collector works more, at most half of the time, and nothing
-// fails. GOMEMLIMIT overrides it; then Keep does nothing.
+// Keep moves the limit until ctx ends or stop is called, which waits: 320 MiB, or
+// where more is alive, half as much again beside what is not heap; and never more
+// than half of the machine's or the container's memory, so that a burst doesn't end
+// in an out-of-memory kill. A limit is soft: past it the collector works more, at most
+// half of the time, and nothing fails. GOMEMLIMIT overrides it; then Keep does nothing.
 func Keep(ctx context.Context) (stop func()) {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); set {
 		return func() {}

@@ -25,9 +25,13 @@ type leader struct {
 	maximal []int32
 	pending int64 // the partition epoch that a proposal in flight builds on, or 0
 
-	end   storage.Offset // of what is on the own disk
-	hw    storage.Offset
-	peers map[int32]*peer
+	end storage.Offset // of what is on the own disk
+	// written is the end of what has its offset, on disk or not yet. Followers read
+	// up to it, so that their disks work at the same time as the leader's; it counts
+	// for nothing (I5).
+	written storage.Offset
+	hw      storage.Offset
+	peers   map[int32]*peer
 }
 
 // peer is what a leader knows of one follower in its epoch.
@@ -48,8 +52,8 @@ func newLeader(
 	self int32, p cluster.Partition, minISR int, end, hw storage.Offset, now time.Time,
 ) *leader {
 	l := &leader{
-		self: self, epoch: storage.LeaderEpoch(p.LeaderEpoch), began: end, end: end, hw: hw,
-		peers: map[int32]*peer{},
+		self: self, epoch: storage.LeaderEpoch(p.LeaderEpoch), began: end, end: end, written: end,
+		hw: hw, peers: map[int32]*peer{},
 	}
 	l.adopt(p, minISR, now)
 	return l
@@ -95,6 +99,24 @@ func (l *leader) appended(end storage.Offset, now time.Time) {
 		}
 	}
 	l.end = end
+	l.wrote(end)
+}
+
+// wrote says up to where records have their offsets, on disk or not yet.
+func (l *leader) wrote(end storage.Offset) { l.written = max(l.written, end) }
+
+// epochs is the history of the log with what is written and not on disk yet, which
+// is all of the leader's own epoch. A leader that stops now may come back without
+// that, in a later epoch: then the history ends where the disk does, and a follower
+// that has more is told to cut it away (F2). None of it was counted as committed.
+func (l *leader) epochs(durable history) history {
+	return func(asked storage.LeaderEpoch) (storage.LeaderEpoch, storage.Offset) {
+		epoch, end := durable(asked)
+		if epoch == l.epoch {
+			end = max(end, l.written)
+		}
+		return epoch, end
+	}
 }
 
 // writable reports whether records with acks=all are taken (L5), and counted
@@ -194,12 +216,12 @@ func (l *leader) fetched(
 		*f = peer{brokerEpoch: at.brokerEpoch, behindSince: since}
 	}
 	if at.lastEpoch >= 0 {
-		epoch, end := epochs(at.lastEpoch)
+		epoch, end := l.epochs(epochs)(at.lastEpoch)
 		if epoch < at.lastEpoch || end < at.offset {
 			return answer{outcome: outcomeDiverging, epoch: epoch, end: end}
 		}
 	}
-	if at.offset < logStart || at.offset > l.end {
+	if at.offset < logStart || at.offset > l.written {
 		return answer{outcome: outcomeOutOfRange}
 	}
 	l.note(f, at, now)

@@ -86,6 +86,7 @@ func newPartition(set *Replicas, log *storage.Partition) *Partition {
 	p.hw.Store(int64(hw))
 	log.SetStable(hw)
 	log.Observe(p.published)
+	log.ObserveWritten(p.wrote)
 	return p
 }
 
@@ -379,6 +380,17 @@ func (p *Partition) published() {
 	}
 }
 
+// wrote is called when a record has its offset, before it is on disk: followers may
+// have it from then on.
+func (p *Partition) wrote() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader != nil && len(p.armed) > 0 {
+		p.leader.wrote(p.log.WrittenEnd())
+		p.tell()
+	}
+}
+
 // advance moves the high watermark of a leader as far as it goes, and reports
 // whether it moved. A node that may have lost its lease leaves it where it is
 // (B3). The lock is held.
@@ -488,6 +500,7 @@ func (p *Partition) lead(ctx context.Context, a Assignment) error {
 // drop ends the replica's part for good.
 func (p *Partition) drop(why error) {
 	p.log.Observe(nil)
+	p.log.ObserveWritten(nil)
 	p.mu.Lock()
 	p.leader, p.gone, p.armed = nil, why, nil
 	source := p.unfollow()

@@ -304,13 +304,15 @@ func (a *armed) build(ctx context.Context, bytesMax int) (*replicav1.PartitionAn
 	}
 	bytes := 0
 	chunk, err := a.p.log.Read(ctx, storage.ReadRequest{
-		From: a.position.offset, UpTo: end, MaxBytes: bytesMax,
+		From: a.position.offset, UpTo: end, MaxBytes: bytesMax, Written: true,
 	})
 	switch {
 	case errors.Is(err, fault.OffsetOutOfRange):
 		m.Outcome, m.LogStartOffset = outcomes[outcomeOutOfRange], int64(a.p.log.Start())
 	case err != nil:
 		m.Outcome = replicav1.Outcome_OUTCOME_STORAGE_ERROR
+	case len(chunk.Batches) == 0:
+		return m, 0 // it waits on
 	}
 	m.RecordBatches = chunk.Batches
 	for _, b := range chunk.Batches {
@@ -369,6 +371,7 @@ func (p *Partition) arm(a *armed) {
 	if l := p.leader; l == nil {
 		a.answer = answer{outcome: outcomeUnknownEpoch}
 	} else {
+		l.wrote(p.log.WrittenEnd())
 		a.answer = l.fetched(a.position, p.log.Start(), p.log.EndOffsetForEpoch, now)
 		if a.answer.outcome == outcomeTaken {
 			p.armed[a.position.node] = a
@@ -393,7 +396,7 @@ func (p *Partition) arm(a *armed) {
 
 // tells reports whether there is something to tell a follower. The lock is held.
 func (p *Partition) tells(a *armed) bool {
-	return p.leader != nil && (a.position.offset < p.leader.end || a.hw < p.leader.hw)
+	return p.leader != nil && (a.position.offset < p.leader.written || a.hw < p.leader.hw)
 }
 
 // tell queues the positions of followers for whom there is something. The lock
@@ -416,7 +419,7 @@ func (p *Partition) told(a *armed) (end, hw storage.Offset, ok bool) {
 		return 0, 0, false
 	}
 	a.hw = p.leader.hw
-	return p.leader.end, p.leader.hw, true
+	return p.leader.written, p.leader.hw, true
 }
 
 // adds reports whether a reassignment adds a node to the replicas.

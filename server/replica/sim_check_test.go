@@ -62,6 +62,9 @@ func (w *world) checkBroker(b *broker) {
 	if !b.up || l == nil {
 		return
 	}
+	if b.hw > b.log.durable {
+		w.fail("I5: leader %d has high watermark %d, and %d on disk", b.id, b.hw, b.log.durable)
+	}
 	for o := b.log.start; o < min(b.hw, b.log.end()); o++ {
 		if int(o) < len(w.acked) && w.acked[o] != 0 && b.log.at(o).value != w.acked[o] {
 			w.fail("I3: leader %d serves %d at %d, and %d was read there", b.id,

@@ -45,6 +45,9 @@ func (w *world) produce(b *broker) {
 	}
 	w.counter++
 	b.log.append(record{b.leader.epoch, w.counter})
+	if w.ahead {
+		b.leader.wrote(b.log.end())
+	}
 	if w.broken == "leader-nosync" {
 		b.leader.appended(b.log.end(), w.clock(b))
 		w.advance(b)
@@ -76,6 +79,9 @@ func (w *world) advance(b *broker) {
 	}
 	if w.broken == "hw-under-min" {
 		l.minISR, l.part.ELR = 0, nil
+	}
+	if w.broken == "count-written" {
+		l.end = l.written
 	}
 	if w.broken == "count-with-eligible" {
 		l.part.ELR = nil
@@ -161,9 +167,12 @@ func (w *world) serve(m message) {
 	if a.outcome == outcomeTaken {
 		w.advance(b)
 		r.hw = b.hw
-		if n := int(l.end - at.offset); n > 0 && at.offset >= b.log.start {
+		if n := int(l.written - at.offset); n > 0 && at.offset >= b.log.start {
 			end := min(at.offset+storage.Offset(1+w.random.IntN(n)), b.log.end())
 			answer.records = b.log.from(at.offset, end)
+			if end > b.log.durable {
+				w.did["ahead"]++
+			}
 			r.base, r.batches = at.offset, make([][]byte, len(answer.records))
 		}
 	}

@@ -68,7 +68,9 @@ func TestSimulation(t *testing.T) {
 			}
 			t.Logf("%d seeds of %d steps: %d records acknowledged, %v", seeds-first, *simSteps,
 				acked, did)
-			for _, what := range []string{"advance", "crash", "truncate", "lead", "change"} {
+			for _, what := range []string{
+				"advance", "crash", "truncate", "lead", "change", "ahead",
+			} {
 				require.NotZero(t, did[what], what)
 			}
 			if s.restores {
@@ -113,6 +115,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 	}{
 		{"follower-nosync", false, 0, false},
 		{"leader-nosync", false, 0, false},
+		{"count-written", false, 0, false},
 		{"hw-under-min", false, 0, false},
 		{"no-maximal", false, 0, false},
 		{"forget-pending", false, 691, false},

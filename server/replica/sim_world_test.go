@@ -162,6 +162,7 @@ type world struct {
 	lower  bool // min.insync.replicas is sometimes one less than minISR
 	faults int  // percent of the steps
 
+	ahead    bool // followers read what the leader has not synced yet
 	restores bool // the metadata are restored from backups now and then
 
 	now      time.Time
@@ -187,7 +188,7 @@ type world struct {
 func newWorld(seed uint64, n, minISR int, lower bool, b broken) *world {
 	w := &world{
 		random: rand.New(rand.NewPCG(seed, 7)), broken: b, n: n, minISR: minISR, lower: lower,
-		faults: 1 + int(seed%5), now: time.Unix(1_000_000, 0), revision: 10,
+		faults: 1 + int(seed%5), ahead: seed%2 == 0, now: time.Unix(1_000_000, 0), revision: 10,
 		leaders: map[int32][2]int64{}, did: map[string]int{},
 	}
 	var replicas []int32
