@@ -310,7 +310,7 @@ func (c *controller) revive(ctx context.Context, s *Snapshot) error {
 		return nil // for a node that has more than the others
 	}
 	record := s.restore.record
-	record.Done = true
+	record.Done, record.Nodes = true, nil // whoever begins it again waits for nobody
 	_, err := c.store.commit(ctx,
 		[]guard{c.mine(s), c.store.unchanged(keyRestore, s.restore.mod)},
 		c.store.put(keyRestore, record), c.store.removeAll(keyHeld))
@@ -381,36 +381,38 @@ func (c *Cluster) reportHeld(ctx context.Context) error {
 		return err
 	}
 	for i, part := range parts {
-		_, err := c.store.commit(ctx, guards, c.store.put(keyHeldPart(c.cfg.NodeID, int32(i)),
-			heldRecord{
-				Version: recordVersion, Epoch: c.member.epoch, Of: len(parts), Replicas: part,
-			}))
-		if err != nil {
+		key, record := keyHeldPart(c.cfg.NodeID, int32(i)), heldRecord{
+			Version: recordVersion, Epoch: c.member.epoch, Of: len(parts), Replicas: part,
+		}
+		if err := c.reportPart(ctx, guards, key, record); err != nil {
 			return err
 		}
-	}
-	if err := c.reopenRestore(ctx); err != nil {
-		return err
 	}
 	c.tasks.Go("end of the restore", c.awaitRestored)
 	return nil
 }
 
-// reopenRestore makes sure that the restore is not over before the controller has
-// seen what the node holds.
-func (c *Cluster) reopenRestore(ctx context.Context) error {
-	for {
+// reportPart tells a part of what the node holds, in one step with the restore being
+// under way: a controller that is about to end it has not seen the part, and plans
+// again; one that has ended it goes on.
+func (c *Cluster) reportPart(
+	ctx context.Context, guards []guard, key string, part heldRecord,
+) error {
+	const tries = 100 // against a controller and other nodes; one fails for good where
+	// another start of the node has taken over
+	for try := 1; ; try++ {
 		at, _, err := get[restoreRecord](ctx, c.store, keyRestore)
 		if err != nil || at.mod == 0 {
 			return err
 		}
-		at.record.Done = false // or, if it is not, a controller about to end it plans again
+		at.record.Done = false
 		revision, err := c.store.commit(ctx,
-			[]guard{c.store.unchanged(keyRestore, at.mod)}, c.store.put(keyRestore, at.record))
+			append(slices.Clone(guards), c.store.unchanged(keyRestore, at.mod)),
+			c.store.put(key, part), c.store.put(keyRestore, at.record))
 		if err == nil {
 			_, err = c.feed.await(ctx, revision)
 		}
-		if !errors.Is(err, errConflict) {
+		if !errors.Is(err, errConflict) || try == tries {
 			return err
 		}
 	}
