@@ -46,7 +46,11 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Serve answers the requests of a listener until ctx is done. It then lets
+// streamCountMax is how many requests of HTTP/2 a connection carries at once.
+const streamCountMax = 100
+
+// Serve answers the requests of a listener, in HTTP/1.1 and, for callers that know
+// it beforehand, in HTTP/2 without TLS (RFC 9113, section 3.3), until ctx is done. It then lets
 // requests in progress end: for a second as they are, then with their contexts
 // cancelled, for DrainTimeout in all. Until then, and until Linger returns, the
 // listener stays open, so that a probe gets the handler's answer and is not
@@ -58,7 +62,12 @@ func Serve(
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	inProgress := newFlight()
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamCountMax},
 		Handler:           inProgress.counted(hurried(handler, o.BodyTimeout)),
 		ReadHeaderTimeout: o.HeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
