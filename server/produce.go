@@ -47,8 +47,9 @@ type production struct {
 	// elsewhere takes batches of partitions that other nodes lead; nil where the
 	// request must be for this one.
 	elsewhere elsewhere
-	// owned says that the request is nobody else's: its record_batch can be given
-	// to the store. One from inside the process may be of memory that is used again.
+	// owned says that the request is nobody else's, as it came from outside by gRPC:
+	// its record_batch can be given to the store. That of a request from inside the
+	// process may be memory that is used again.
 	owned bool
 
 	waiting atomic.Int32
@@ -77,6 +78,7 @@ func (l *logService) Produce(
 	if err != nil {
 		return nil, err
 	}
+	p.owned = outboxOf(ctx) != nil
 	p.submit()
 	return p.answer(ctx)
 }
@@ -95,7 +97,7 @@ func (s *Server) newProduction(
 	}
 	p := &production{
 		s: s, request: request, topic: t, now: s.cfg.Clock().UnixMilli(), timeout: timeout,
-		written: make(chan struct{}), elsewhere: others, owned: outboxOf(ctx) != nil,
+		written: make(chan struct{}), elsewhere: others,
 	}
 	if request.RecordBatch != nil {
 		err = p.takeBatch(ctx)

@@ -122,6 +122,7 @@ func (p *producer) submit(
 	if err != nil {
 		return nil, err
 	}
+	made.owned = outboxOf(ctx) != nil
 	made.submit()
 	return made, nil
 }

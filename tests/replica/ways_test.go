@@ -301,6 +301,9 @@ func TestADamagedReplicaIsMadeAgain(t *testing.T) {
 	c.equal(6)
 }
 
+// TestWritesAndReadsGoOnWhileAPartitionMoves also compares what was read with what
+// was written: a request that waits for a leader may find that its own node has come
+// to be that.
 func TestWritesAndReadsGoOnWhileAPartitionMoves(t *testing.T) {
 	c := &trio{T: t, nodes: node.StartCluster(t, 3)}
 	ctx := soon(t)
@@ -309,36 +312,50 @@ func TestWritesAndReadsGoOnWhileAPartitionMoves(t *testing.T) {
 	require.NoError(t, err)
 	p := c.state("a leader", func(p cluster.Partition) bool { return len(p.ISR) == 1 })
 	writing, stop := context.WithCancel(ctx)
-	var callers sync.WaitGroup
-	written := int64(0)
+	log := sluicev1.NewLogServiceClient(c.nodes[0].Dial())
 	again := func(err error) bool {
-		pause(ctx)
+		if err != nil {
+			pause(ctx)
+		}
 		return err == nil || assert.True(t, fault.From(err).Retriable, "%v", err)
 	}
-	callers.Go(func() {
-		for err := error(nil); writing.Err() == nil && again(err); {
-			_, err = sluicev1.NewLogServiceClient(c.nodes[0].Conn()).Produce(ctx,
-				&sluicev1.ProduceRequest{
-					Topic: "t", Records: []*sluicev1.ProduceRecord{{Value: []byte("written")}},
+	var callers sync.WaitGroup
+	var mu sync.Mutex
+	written, read := map[int64]string{}, map[int64]string{}
+	for writer := range 4 {
+		callers.Go(func() {
+			var r *sluicev1.ProduceResponse
+			err := error(nil)
+			for i := 0; writing.Err() == nil && again(err); i++ {
+				value := fmt.Sprintf("%d of writer %d", i, writer)
+				r, err = log.Produce(ctx, &sluicev1.ProduceRequest{
+					Topic: "t", Records: []*sluicev1.ProduceRecord{{Value: []byte(value)}},
 				})
-			if err == nil {
-				written++
+				if err == nil {
+					mu.Lock()
+					written[r.GetResults()[0].GetOffset()] = value
+					mu.Unlock()
+				}
 			}
+		})
+	}
+	fetch := func(offset int64) (int64, error) {
+		r, err := log.Fetch(ctx, &sluicev1.FetchRequest{
+			Topic: "t", Offset: offset, MaxWait: durationpb.New(50 * time.Millisecond),
+		})
+		for _, record := range r.GetRecords() {
+			read[record.GetOffset()] = string(record.GetValue())
+			offset = record.GetOffset() + 1
 		}
-	})
+		return offset, err
+	}
+	offset := int64(0)
 	callers.Go(func() {
-		offset := int64(0)
 		for err := error(nil); writing.Err() == nil && again(err); {
-			var r *sluicev1.FetchResponse
-			r, err = sluicev1.NewLogServiceClient(c.nodes[1].Conn()).Fetch(ctx,
-				&sluicev1.FetchRequest{
-					Topic: "t", Offset: offset, MaxWait: durationpb.New(50 * time.Millisecond),
-				})
-			offset += int64(len(r.GetRecords()))
+			offset, err = fetch(offset)
 		}
-		assert.Positive(t, offset)
 	})
-	for i := range 6 {
+	for i := range 9 {
 		target := []int32{(p.Replicas[0] + int32(i) + 1) % 3}
 		_, err := c.controller().Cluster.Reassign(ctx, "t", []cluster.Reassignment{
 			{Partition: 0, Replicas: target},
@@ -350,5 +367,10 @@ func TestWritesAndReadsGoOnWhileAPartitionMoves(t *testing.T) {
 	}
 	stop()
 	callers.Wait()
-	assert.GreaterOrEqual(t, c.write(c.nodes[2], "after"), written)
+	for last := c.write(c.nodes[2], "after"); offset <= last && again(err); {
+		offset, err = fetch(offset)
+	}
+	for at, value := range written {
+		require.Equal(t, value, read[at], "offset %d", at)
+	}
 }
