@@ -299,6 +299,8 @@ func (c *Consumer) probe(ctx context.Context, states []*partitionState, cause *f
 		c.mu.Lock()
 		if s.epoch == epoch && !s.removed {
 			found = c.applyLocked(s, verdict, moved, err) || found
+		} else {
+			found = true // it may have been the reason, and is gone
 		}
 		s.probing = false
 		c.mu.Unlock()

@@ -330,8 +330,10 @@ func TestRandomFaultsNeverReorderOrDuplicate(t *testing.T) {
 
 func TestARefusedBatchFailsAloneAndItsSequenceIsUsedAgain(t *testing.T) {
 	f, client := startFake(t, "t", 1)
+	refused := false
 	f.onBatch = func(h batch.Header, _ *sluicev1.ProduceRequest) action {
-		if h.BaseSequence == 2 && len(f.requests) < 5 {
+		if h.BaseSequence == 2 && !refused {
+			refused = true
 			return action{refuse: fault.MessageTooLarge.With("bytes", 2, "limit", 1)}
 		}
 		return action{}
