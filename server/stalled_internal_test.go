@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,11 +18,11 @@ import (
 // closable is a connection that notes that it was closed.
 type closable struct {
 	net.Conn
-	closed bool
+	closed atomic.Bool
 }
 
 func (c *closable) Close() error {
-	c.closed = true
+	c.closed.Store(true)
 	return nil
 }
 
@@ -52,7 +53,7 @@ func TestOnlyAnswersThatHoldOthersUpAreStalled(t *testing.T) {
 		send(taken, 5)[0].pay()
 		send(nil, 20) // the connection of another node
 		pass(time.Hour)
-		assert.False(t, idle.closed, "nobody waits, so it may take its time")
+		assert.False(t, idle.closed.Load(), "nobody waits, so it may take its time")
 		slowly[0].pay()
 
 		var waited time.Duration
@@ -66,8 +67,8 @@ func TestOnlyAnswersThatHoldOthersUpAreStalled(t *testing.T) {
 			all.Give(n)
 		}()
 		pass(longest / 2)
-		assert.True(t, idle.closed)
-		assert.False(t, slow.closed, "it has read some of it since")
+		assert.True(t, idle.closed.Load())
+		assert.False(t, slow.closed.Load(), "it has read some of it since")
 		<-done
 		assert.LessOrEqual(t, waited, longest/2)
 		assert.EqualValues(t, 50, all.Held(), "what was closed holds nothing")
@@ -75,9 +76,9 @@ func TestOnlyAnswersThatHoldOthersUpAreStalled(t *testing.T) {
 		late := send(other, 50)
 		go func() { _, _ = all.Take(ctx, 80, 80) }()
 		pass(longest * 3 / 4)
-		assert.False(t, other.closed, "it has just been sent")
-		assert.True(t, slow.closed, "not any more")
-		assert.False(t, taken.closed)
+		assert.False(t, other.closed.Load(), "it has just been sent")
+		assert.True(t, slow.closed.Load(), "not any more")
+		assert.False(t, taken.closed.Load())
 		late[0].pay()
 		stop()
 		require.NoError(t, <-ended)
