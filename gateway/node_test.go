@@ -257,3 +257,23 @@ func TestANodeIsFollowedLive(t *testing.T) {
 	_, ok = stream.next()
 	assert.False(t, ok)
 }
+
+// TestAnAnswerMayEndBetweenTwoBatches fetches up to where the next batch's first
+// record has no room any more.
+func TestAnAnswerMayEndBetweenTwoBatches(t *testing.T) {
+	f := whole(t)
+	value := base64.StdEncoding.EncodeToString(make([]byte, 100))
+	for range 3 {
+		in := f.do(t, http.MethodPost, "/v1/topics/orders/records",
+			fmt.Sprintf(`{"records":[{"value":%q,"partition":0}]}`, value))
+		require.Equal(t, http.StatusOK, in.status, in.body)
+	}
+	const path = "/v1/topics/orders/partitions/0/records?max_bytes="
+	for _, c := range []struct{ bytes, next int }{
+		{1, 1}, {100, 1}, {101, 1}, {199, 1}, {200, 2}, {250, 2}, {300, 3},
+	} {
+		out := f.do(t, http.MethodGet, path+fmt.Sprint(c.bytes), "")
+		require.Equal(t, http.StatusOK, out.status, out.body)
+		assert.Contains(t, out.body, fmt.Sprintf(`"next_offset":"%d"}`, c.next), "%d", c.bytes)
+	}
+}
