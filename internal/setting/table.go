@@ -115,7 +115,8 @@ var topics = []Setting{
 		Name: "unclean.leader.election.enable", Type: Bool, Default: "false",
 		Synonyms: []string{"unclean.leader.election.enable"},
 		Doc: "Whether a replica that is not in sync may lead when no other is left. It loses " +
-			"acknowledged records.",
+			"acknowledged records: the first live replica leads, without a look at what each " +
+			"holds, even one whose disk was lost.",
 	},
 }
 
