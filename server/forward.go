@@ -139,6 +139,9 @@ func (s *Server) forwardUnary(
 // caller.
 func (s *Server) learn(ctx context.Context, names ...place) {
 	served := s.catalog.Load()
+	if !slices.ContainsFunc(names, func(name place) bool { return !served.has(name) }) {
+		return
+	}
 	at := s.cluster.Snapshot()
 	asked := s.alone() // nobody else changes anything
 	var revision int64

@@ -43,7 +43,7 @@ type fakeBroker struct {
 	strays     int     // calls of a node that does not lead
 	forwards   bool    // which hands them on
 	register   func(*grpc.Server)
-	offsetless bool // ListOffsets is refused for now
+	offsetless bool // ListOffsets is refused while it is set
 
 	// What to do with a batch; nil writes all.
 	onBatch func(h batch.Header, request *sluicev1.ProduceRequest) action

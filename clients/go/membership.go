@@ -69,7 +69,7 @@ type membership struct {
 	joined bool         // an answer came since the last join
 
 	// Grants counts how often each partition came into the target, so that what was found out
-	// for an earlier time is not taken for now.
+	// when it came before is not taken for what is so since.
 	grants map[TopicPartition]int
 }
 

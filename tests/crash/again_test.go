@@ -1,8 +1,6 @@
 package crash
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -61,16 +59,7 @@ func TestKillThenCut(t *testing.T) {
 
 // TestReadOnlyMount starts on a file system that is mounted read-only.
 func TestReadOnlyMount(t *testing.T) {
-	disk := t.TempDir()
-	if err := syscall.Mount("sluice-crash", disk, "tmpfs", 0, "size=64m"); err != nil {
-		text := fmt.Sprintf("a read-only mount needs the right to mount a tmpfs: %v", err)
-		if os.Getenv("CRASH_MINUTES") != "" {
-			t.Fatal(text)
-		}
-		run.skip(text)
-		t.Skip(text)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := smallDisk(t, "a read-only mount")
 	l, dir := newLedger(), filepath.Join(disk, "data")
 	p, err := start(l, dir, writers(0))
 	require.NoError(t, err)

@@ -11,12 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFullDisk fills a small disk with the log and then with another's file to
-// the last byte, starts on the full disk, and frees it again.
-func TestFullDisk(t *testing.T) {
+// smallDisk mounts a disk of 64 MiB for what a test needs. Where it may not, the test
+// is skipped, or fails if the long form was asked for.
+func smallDisk(t *testing.T, what string) string {
+	t.Helper()
 	disk := t.TempDir()
 	if err := syscall.Mount("sluice-crash", disk, "tmpfs", 0, "size=64m"); err != nil {
-		text := fmt.Sprintf("a full disk needs the right to mount a tmpfs: %v", err)
+		text := fmt.Sprintf("%s needs the right to mount a tmpfs: %v", what, err)
 		if os.Getenv("CRASH_MINUTES") != "" {
 			t.Fatal(text)
 		}
@@ -24,6 +25,13 @@ func TestFullDisk(t *testing.T) {
 		t.Skip(text)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	return disk
+}
+
+// TestFullDisk fills a small disk with the log and then with another's file to
+// the last byte, starts on the full disk, and frees it again.
+func TestFullDisk(t *testing.T) {
+	disk := smallDisk(t, "a full disk")
 	all, l := newTally(), newLedger()
 	run := func(round int, what string, wait time.Duration, env ...string) *process {
 		p, err := start(l, filepath.Join(disk, "data"), append(env, writers(round),
