@@ -11,6 +11,7 @@ import (
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/server/group"
 )
 
@@ -52,7 +53,8 @@ func (m *membership) join(ctx context.Context) error {
 	begun := time.Now()
 	answer, err := m.tryJoin(ctx)
 	for errors.Is(err, fault.CoordinatorNotAvailable) &&
-		time.Since(begun) < coordinatorWaitMax && pause(ctx, coordinatorRetry) {
+		time.Since(begun) < coordinatorWaitMax &&
+		run.Pause(ctx, coordinatorRetry) == nil {
 		answer, err = m.tryJoin(ctx)
 	}
 	if err != nil {
@@ -79,18 +81,6 @@ func (m *membership) tryJoin(ctx context.Context) (group.Answer, error) {
 	return coordinator.Heartbeat(ctx, h, 0)
 }
 
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // run sends heartbeats until ctx is done or the member is none any more.
 func (m *membership) run(ctx context.Context) error {
 	silent := time.Time{} // since when the coordinator has not answered
@@ -115,7 +105,7 @@ func (m *membership) run(ctx context.Context) error {
 		if silent.IsZero() {
 			continue
 		}
-		pause(ctx, coordinatorRetry)
+		_ = run.Pause(ctx, coordinatorRetry)
 	}
 }
 

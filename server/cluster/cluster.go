@@ -147,7 +147,7 @@ func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) 
 			return err
 		}
 		c.cfg.Logger.Info("etcd is choosing a leader; trying again", "error", err)
-		if err := pause(ctx, controllerRetry); err != nil {
+		if err := run.Pause(ctx, controllerRetry); err != nil {
 			return err
 		}
 	}

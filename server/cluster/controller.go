@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // controller is the part of a node that decides for the cluster while the node
@@ -42,7 +44,7 @@ func (c *controller) run(ctx context.Context) error {
 		}
 		if err != nil && !errors.Is(err, errConflict) {
 			c.log.Warn("the controller's work failed; retrying", "error", err)
-			if err := pause(ctx, controllerRetry); err != nil {
+			if err := run.Pause(ctx, controllerRetry); err != nil {
 				return err
 			}
 			continue

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // Drain tells the cluster that the node is about to stop, and returns once the
@@ -55,7 +57,7 @@ const (
 // watchQuorum calls lost once nobody can take over any more, since a majority of
 // the quorum has gone too. It returns when ctx ends.
 func (c *Cluster) watchQuorum(ctx context.Context, lost func()) {
-	for count := 0; pause(ctx, drainInterval) == nil; {
+	for count := 0; run.Pause(ctx, drainInterval) == nil; {
 		if count++; !c.Fenced() && !c.backend.leaderless() {
 			count = 0
 		}

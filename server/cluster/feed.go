@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // feed keeps the current snapshot, from a watch on the keys of the cluster. It
@@ -77,7 +79,7 @@ func (f *feed) run(ctx context.Context) error {
 			if !errors.Is(err, rpctypes.ErrCompacted) {
 				f.log.Warn("the cluster's metadata cannot be followed; retrying",
 					"error", err, "retry_in", retry)
-				if err := pause(ctx, retry); err != nil {
+				if err := run.Pause(ctx, retry); err != nil {
 					return err
 				}
 			}
@@ -118,17 +120,5 @@ func (f *feed) until(ctx context.Context, holds func(*Snapshot) bool) (*Snapshot
 		case <-ctx.Done():
 			return nil, fmt.Errorf("waiting for the cluster's metadata: %w", context.Cause(ctx))
 		}
-	}
-}
-
-// pause waits for a while, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // probe finds out that the process of a node has ended before its lease does:
@@ -45,7 +47,7 @@ const (
 // run probes until ctx is done.
 func (p *probe) run(ctx context.Context) error {
 	for {
-		if err := pause(ctx, probeInterval); err != nil {
+		if err := run.Pause(ctx, probeInterval); err != nil {
 			return err
 		}
 		var probing sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // QuorumMember is an etcd that keeps the metadata.
@@ -128,7 +129,7 @@ func (c *Cluster) Quorum(ctx context.Context) ([]QuorumMember, error) {
 			return c.quorumOf(list.Members), nil
 		}
 		// As when the member that led has just left.
-		if !errors.Is(err, rpctypes.ErrLeaderChanged) || pause(ctx, retryMin) != nil {
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) || run.Pause(ctx, retryMin) != nil {
 			return nil, c.store.translate(ctx, err)
 		}
 	}
@@ -268,7 +269,7 @@ func (c *Cluster) reconfigure(
 			return nil
 		case errors.Is(err, rpctypes.ErrUnhealthy),
 			errors.Is(err, rpctypes.ErrMemberNotEnoughStarted):
-			if pause(ctx, memberRetry) == nil {
+			if run.Pause(ctx, memberRetry) == nil {
 				continue
 			}
 			return fault.IllegalState.Because("the metadata quorum cannot be changed while "+

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // store reads and writes keys below the root of a cluster. Every write is one
@@ -138,7 +139,7 @@ func (s *store) read(
 		if !errors.Is(err, rpctypes.ErrLeaderChanged) {
 			return answer, err
 		}
-		if err := pause(ctx, retryMin); err != nil {
+		if err := run.Pause(ctx, retryMin); err != nil {
 			return nil, err
 		}
 	}

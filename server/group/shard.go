@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 )
 
 // reloadPause is how long a shard waits after a failure before it reads its log
@@ -212,11 +213,7 @@ func (s *shard) landed(
 // reload reads the log again after a failure: what was decided and is not
 // written must not count.
 func (s *shard) reload(ctx context.Context) error {
-	timer := time.NewTimer(reloadPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	if run.Pause(ctx, reloadPause) != nil {
 		return nil
 	}
 	return s.load(ctx)

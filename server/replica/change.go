@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/server/cluster"
 )
 
@@ -32,11 +33,7 @@ func (p *Partition) change(ctx context.Context, l *leader, change cluster.ISRCha
 	r.cfg.Logger.Warn("a change of in-sync replicas may or may not be made; making sure",
 		"partition", p.log.ID().String(), "error", err)
 	for p.unsettled(l, change.Base) {
-		timer := time.NewTimer(unsettledRetry)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if run.Pause(ctx, unsettledRetry) != nil {
 			return
 		}
 		if p.unsettled(l, change.Base) {

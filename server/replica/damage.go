@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/server/cluster"
 )
 
@@ -51,12 +52,8 @@ func (r *Replicas) report(ctx context.Context, a Assignment) error {
 		if err == nil || cluster.IsConflict(err) {
 			return nil
 		}
-		timer := time.NewTimer(reportRetry)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := run.Pause(ctx, reportRetry); err != nil {
+			return err
 		}
 	}
 }

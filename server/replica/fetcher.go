@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/storage"
 )
@@ -114,12 +115,8 @@ func (f *fetcher) run(ctx context.Context) error {
 		}
 		f.set.cfg.Logger.Debug("replication from a leader broke; trying again", "leader", f.node,
 			"error", err, "retry_in", wait)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := run.Pause(ctx, wait); err != nil {
+			return err
 		}
 		wait = min(2*wait, reconnectMax)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/internal/shelf"
 )
 
@@ -209,7 +210,7 @@ func (r *Registry) call(ctx context.Context, q request, out any) error {
 		if attempt >= attempts {
 			return err
 		}
-		if err := pause(ctx, max(wait, delay(attempt))); err != nil {
+		if err := run.Pause(ctx, max(wait, delay(attempt))); err != nil {
 			return err
 		}
 	}
@@ -220,17 +221,6 @@ func (r *Registry) call(ctx context.Context, q request, out any) error {
 func delay(attempt int) time.Duration {
 	most := min(retryDelayMin<<min(attempt, 10), retryDelayMax)
 	return most/2 + rand.N(most/2)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // address returns a request's URL: segments are escaped whole, so that a
