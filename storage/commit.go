@@ -219,15 +219,30 @@ func (s *Store) flush() {
 			err = s.failAll(err)
 		}
 	}
-	for _, g := range groups {
-		if err == nil {
+	if err == nil {
+		for _, g := range groups {
 			s.publish(g)
 		}
+		err = s.tellNames()
+	}
+	for _, g := range groups {
 		s.answer(g, err)
 	}
 	if err == nil {
 		s.pushIndex(groups)
 	}
+}
+
+// tellNames writes a checkpoint if a journal file is new, before anything in it
+// is answered: were the file to go, the next start must miss it.
+func (s *Store) tellNames() error {
+	if !s.journal.named.Swap(false) {
+		return nil
+	}
+	if err := s.writeCheckpoint(); err != nil {
+		return s.failAll(err)
+	}
+	return nil
 }
 
 // publish shows readers what has become durable.

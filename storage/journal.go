@@ -42,10 +42,11 @@ type journal struct {
 	files    map[uint32]*journalFile
 	opened   int
 	dirty    []*journalFile // with writes that are not synced, oldest first
-	newNames bool           // not synced
+	newNames []*journalFile // whose names are not synced
 
 	syncing sync.Mutex
-	failed  error // guarded by syncing: the first sync that failed; none is tried again
+	failed  error       // guarded by syncing: the first sync that failed; none is tried again
+	named   atomic.Bool // a file's name has become durable, and no checkpoint says so yet
 
 	least uint32 // the least number that a new file may get
 
@@ -65,6 +66,7 @@ type journalFile struct {
 	dirty  bool     // likewise
 	sealed bool     // likewise: nothing is written to it any more
 	gone   bool     // likewise: removed
+	named  bool     // likewise: its name is durable
 
 	spared bool // from collection, as it is damaged; the collecting goroutine's
 }
@@ -109,7 +111,7 @@ func openJournal(dir, dirID string, fileBytes int64) (*journal, error) {
 	j := &journal{dir: dir, dirID: dirID, fileBytes: fileBytes, files: map[uint32]*journalFile{}}
 	sizes, err := listJournal(dir)
 	for number, size := range sizes {
-		f := &journalFile{number: number, sealed: true}
+		f := &journalFile{number: number, sealed: true, named: true}
 		f.size.Store(size)
 		j.files[number] = f
 	}
@@ -245,7 +247,7 @@ func (j *journal) reserve(size int64, commit uint64) (position, error) {
 	}
 	j.files[number] = f
 	j.opened++
-	j.newNames = true
+	j.newNames = append(j.newNames, f)
 	j.tail, j.at = f, journalHeadBytes
 	return position{number, journalHeadBytes}, nil
 }
@@ -287,7 +289,7 @@ func (j *journal) sync() error {
 	}
 	j.mu.Lock()
 	dirty, names := j.dirty, j.newNames
-	j.dirty, j.newNames = nil, false
+	j.dirty, j.newNames = nil, nil
 	for _, f := range dirty {
 		f.dirty = false // writes from here on need another sync
 		f.refs++
@@ -304,12 +306,20 @@ func (j *journal) sync() error {
 			return j.failed
 		}
 	}
-	if names {
-		if err := syncDir(j.dir); err != nil {
-			j.failed = fmt.Errorf("syncing the journal's names: %w", err)
-		}
+	if len(names) == 0 {
+		return nil
 	}
-	return j.failed
+	if err := syncDir(j.dir); err != nil {
+		j.failed = fmt.Errorf("syncing the journal's names: %w", err)
+		return j.failed
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, f := range names {
+		f.named = true
+	}
+	j.named.Store(true)
+	return nil
 }
 
 // acquire opens a file for reading; release must follow.
@@ -393,13 +403,16 @@ func (f *journalFile) deadShare() float64 {
 	return float64(f.dead.Load()) / float64(values)
 }
 
-// counts returns what is dead in each file.
+// counts returns what is dead in each file. A file whose name a power cut may
+// still take is left out: it would be missed.
 func (j *journal) counts() []fileCount {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := make([]fileCount, 0, len(j.files))
 	for number, f := range j.files {
-		all = append(all, fileCount{number, f.values.Load(), f.dead.Load()})
+		if f.named {
+			all = append(all, fileCount{number, f.values.Load(), f.dead.Load()})
+		}
 	}
 	slices.SortFunc(all, func(a, b fileCount) int { return int(a.File) - int(b.File) })
 	return all

@@ -140,6 +140,29 @@ func TestDamageInTheJournalIsToldAndWhatFollowsIsKept(t *testing.T) {
 	})
 }
 
+// TestAMissingJournalFileIsTold takes files away from a store that was killed before
+// its next checkpoint, each with records that were answered.
+func TestAMissingJournalFileIsTold(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.CheckpointInterval = 1 << 40
+	s := settled(t, cfg)
+	p := createTest(t, s, 0)
+	for range 3 {
+		appendTest(t, p, spec{size: 900 << 10})
+		appendTest(t, p, spec{size: 900 << 10})
+		for _, number := range s.journal.numbers() {
+			cfg := s.cfg
+			cfg.Dir = copyDir(t, s.cfg.Dir)
+			require.NoError(t, os.Remove(filepath.Join(cfg.Dir, journalFileName(number))))
+			c := openTest(t, cfg)
+			require.Equal(t, VerdictLossy, c.Verdict())
+			missing := fmt.Sprintf("journal file %d is missing", number)
+			require.Contains(t, c.reasons.String(), missing)
+		}
+	}
+	require.GreaterOrEqual(t, len(s.journal.numbers()), 3)
+}
+
 // TestUnsyncedFramesMayGoInAnyOrder takes away any sectors of what was not
 // synced: what is left is a whole log up to some point, and no less than what
 // was synced.
