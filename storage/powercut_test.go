@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +128,8 @@ func TestNothingSaysMoreThanWasSynced(t *testing.T) {
 	appendTest(t, p, spec{})
 	synced := uint64(s.durable.Load())
 	entered, release := stall(s)
+	goOn := sync.OnceFunc(func() { close(release) })
+	defer goOn()
 	waiting := createAsync(s, 3)
 	<-entered
 	for range 5 {
@@ -151,7 +154,7 @@ func TestNothingSaysMoreThanWasSynced(t *testing.T) {
 	found, err := readClean(s.cfg.Dir)
 	require.NoError(t, err)
 	require.False(t, found.clean, "the marker is there before the store is closed")
-	close(release)
+	goOn()
 	require.NoError(t, <-waiting)
 	require.NoError(t, <-closed)
 	found, err = readClean(s.cfg.Dir)
