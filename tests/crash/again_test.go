@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestKillThenCut kills a process whose syncs take long, so that frames are written and
+// TestKillThenCut kills a process whose syncs do not end, so that frames are written and
 // not synced, lets another one open the store and show what is there, and takes the power
 // away at once. What was shown is there after that: a start syncs what a kill left before
 // it counts as durable.
@@ -17,21 +17,23 @@ func TestKillThenCut(t *testing.T) {
 	needFUSE(t)
 	random, all, sum := seeded(t), newTally(), events{}
 	end := time.Now().Add(budget(t, 0.08))
-	const deed = "kill while syncs are slow, start, cut"
+	const deed = "kill while syncs are stuck, start, cut"
 	for first := true; first || time.Now().Before(end); first = false {
 		m := newMachine(t)
 		m.boot()
 		m.up()
 		after(time.Duration(random.IntN(300))*time.Millisecond, nil)
+		stuck := make(chan struct{})
 		m.disk.mu.Lock()
-		m.disk.syncDelay = func() time.Duration { return 400 * time.Millisecond }
+		m.disk.stuck = stuck
 		m.disk.mu.Unlock()
 		after(time.Duration(100+random.IntN(300))*time.Millisecond, nil)
 		m.process.kill()
-		require.NoError(t, m.process.wait())
 		m.disk.mu.Lock()
-		m.disk.syncDelay = nil
+		m.disk.stuck = nil
 		m.disk.mu.Unlock()
+		close(stuck)
+		require.NoError(t, m.process.wait())
 
 		for _, what := range []string{"kill", deed} {
 			var err error

@@ -32,6 +32,7 @@ type disk struct {
 	releaseOnce sync.Once
 
 	syncDelay func() time.Duration // how long a sync takes, nil for no time
+	stuck     chan struct{}        // no sync ends before it is closed, or does anything; or nil
 	failSync  int                  // counts down; the sync that makes it 0 fails
 	syncs     int
 }

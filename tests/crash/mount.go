@@ -218,8 +218,15 @@ func (l *lazyFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32
 // Fsync makes a file's content safe, unless it is to fail. What a failed sync
 // did not write counts as clean from then on, as in Linux.
 func (l *lazyFS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	if delay := l.d.syncDelay; delay != nil {
+	l.d.mu.Lock()
+	delay, stuck := l.d.syncDelay, l.d.stuck
+	l.d.mu.Unlock()
+	if delay != nil {
 		<-time.After(delay())
+	}
+	if stuck != nil {
+		<-stuck
+		return fuse.EIO
 	}
 	if !l.d.enter() {
 		return fuse.EIO
