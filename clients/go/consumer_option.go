@@ -125,7 +125,9 @@ func WithInstanceID(id string) ConsumerOption {
 	return func(c *consumerConfig) { c.instanceID = id }
 }
 
-// WithRack names the failure domain of the consumer (client.rack).
+// WithRack names the failure domain of the consumer (client.rack). Records are read from an
+// in-sync replica of a broker with that rack where there is one (KIP-392), whose high watermark may
+// be a little behind, and else from the leader.
 func WithRack(rack string) ConsumerOption {
 	return func(c *consumerConfig) { c.rack = rack }
 }

@@ -57,8 +57,8 @@ func (c *Consumer) plan(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// arrange begins and ends streams so that every partition that can be read is, from its leader. It
-// returns when to look again (zero: when woken).
+// arrange begins and ends streams so that every partition that can be read is, from its leader or
+// a replica nearby. It returns when to look again (zero: when woken).
 func (c *Consumer) arrange(now time.Time) (at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +130,7 @@ func (c *Consumer) laneLocked(s *partitionState, now time.Time) (*fetchLane, tim
 		c.refreshLocked(s.Topic)
 		return nil, time.Time{}
 	}
-	to := c.client.route(s.Topic, s.Partition)
+	to := c.client.routeRead(s.Topic, s.Partition, c.config.rack)
 	lane := c.lanes[to.broker]
 	if lane == nil {
 		lane = &fetchLane{link: to, retries: newBackoff(reconnectFirst, reconnectMost)}
@@ -189,7 +189,7 @@ func (c *Consumer) beginLocked(lane *fetchLane, states []*partitionState) {
 func (c *Consumer) follow(ctx context.Context, stream *fetchStream) (messages int, err error) {
 	request := &sluicev1.FetchStreamRequest{
 		MaxBytes: c.config.fetchBytes, IsolationLevel: c.config.isolation.wire(),
-		Format: sluicev1.RecordFormat_RECORD_FORMAT_BATCHES,
+		Format: sluicev1.RecordFormat_RECORD_FORMAT_BATCHES, Rack: c.config.rack,
 	}
 	for i, s := range stream.states {
 		request.Partitions = append(request.Partitions, &sluicev1.FetchPartition{

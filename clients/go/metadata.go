@@ -25,20 +25,26 @@ const (
 )
 
 // metadata is what a client knows of the cluster: how many partitions topics have, which broker
-// leads each, and where brokers are. The zero value knows nothing.
+// leads each, which are in sync, and where brokers are. The zero value knows nothing.
 type metadata struct {
 	asking singleflight.Group // by topic
 
 	mu      sync.RWMutex
 	topics  map[string]*topicMetadata
-	brokers map[int32]string // where brokers that are alive serve
-	renewAt time.Time        // of brokers
+	brokers map[int32]brokerMetadata // those that are alive and serve
+	renewAt time.Time                // of brokers
+}
+
+// brokerMetadata is where a broker serves, and its failure domain if it is one to read from.
+type brokerMetadata struct {
+	address, rack string
 }
 
 // topicMetadata is immutable but for what mu guards.
 type topicMetadata struct {
 	count   int32
-	leaders []int32 // by partition; noBroker where there is none. Empty: not known
+	leaders []int32   // by partition; noBroker where there is none. Empty: not known
+	inSync  [][]int32 // by partition: the replicas that are in sync
 
 	renewAt time.Time // guarded by the metadata's mu
 	suspect bool      // a leader may have moved; guarded by the metadata's mu
@@ -117,12 +123,16 @@ func (m *metadata) store(topic *sluicev1.Topic, now time.Time) {
 		count: topic.GetPartitionCount(), renewAt: now.Add(metadataAgeMax),
 	}
 	if parts := topic.GetPartitions(); len(parts) > 0 {
-		known.leaders = make([]int32, known.count)
+		known.leaders, known.inSync = make([]int32, known.count), make([][]int32, known.count)
 		for i := range known.leaders {
 			known.leaders[i] = noBroker
 		}
 		for _, p := range parts {
-			if p.LeaderId != nil && p.GetPartition() >= 0 && p.GetPartition() < known.count {
+			if p.GetPartition() < 0 || p.GetPartition() >= known.count {
+				continue
+			}
+			known.inSync[p.GetPartition()] = p.GetIsrIds()
+			if p.LeaderId != nil {
 				known.leaders[p.GetPartition()] = p.GetLeaderId()
 			}
 		}
@@ -158,10 +168,14 @@ func (m *metadata) needsBrokers(topic *sluicev1.Topic, now time.Time) bool {
 
 // storeBrokers remembers where brokers are.
 func (m *metadata) storeBrokers(brokers []*sluicev1.Broker, now time.Time) {
-	known := map[int32]string{}
+	known := map[int32]brokerMetadata{}
 	for _, b := range brokers {
-		if b.GetGrpcAddress() != "" {
-			known[b.GetBrokerId()] = b.GetGrpcAddress()
+		if b.GetGrpcAddress() == "" {
+			continue
+		}
+		known[b.GetBrokerId()] = brokerMetadata{address: b.GetGrpcAddress()}
+		if b.GetState() == sluicev1.BrokerState_BROKER_STATE_RUNNING {
+			known[b.GetBrokerId()] = brokerMetadata{b.GetGrpcAddress(), b.GetRack()}
 		}
 	}
 	m.mu.Lock()
@@ -180,7 +194,25 @@ func (m *metadata) leader(topic string, partition int32) (broker int32, address 
 		return noBroker, ""
 	}
 	broker = known.leaders[partition]
-	return broker, m.brokers[broker]
+	return broker, m.brokers[broker].address
+}
+
+// near returns a broker in a rack that has an in-sync replica of a partition, and where it
+// serves; an empty address where there is none, or the leader is there itself.
+func (m *metadata) near(topic string, partition int32, rack string) (broker int32, address string) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	known := m.topics[topic]
+	if known == nil || partition < 0 || int(partition) >= len(known.leaders) ||
+		m.brokers[known.leaders[partition]].rack == rack {
+		return noBroker, ""
+	}
+	for _, id := range known.inSync[partition] {
+		if b := m.brokers[id]; b.rack == rack {
+			return id, b.address
+		}
+	}
+	return noBroker, ""
 }
 
 // PartitionCount returns how many partitions a topic has. The answer may be some minutes old.
@@ -278,4 +310,18 @@ func (c *Client) route(topic string, partition int32) *link {
 		return c.home
 	}
 	return l
+}
+
+// routeRead returns the way to who a consumer in a rack reads a partition from: an in-sync
+// replica of that rack where there is one and it can be reached (KIP-392), and else as route
+// does. A node that is not in sync any more forwards.
+func (c *Client) routeRead(topic string, partition int32, rack string) *link {
+	if c.dialer != nil && rack != "" {
+		if broker, address := c.meta.near(topic, partition, rack); address != "" {
+			if l := c.dialer.link(broker, address); l != nil && !l.down() {
+				return l
+			}
+		}
+	}
+	return c.route(topic, partition)
 }

@@ -24,6 +24,7 @@ type consumption struct {
 	nullMarker string
 	isolation  string
 	exitAtEnd  bool
+	rack       string
 	avro       bool
 	registry   *registryFlags
 
@@ -74,6 +75,8 @@ func newConsumeCommand() *cobra.Command {
 		"isolation", "`read_uncommitted|read_committed`: which records of transactions to print")
 	flags.BoolVar(&want.exitAtEnd, "exit-at-end", false,
 		"stop at the end that the partitions have now")
+	flags.StringVar(&want.rack, "rack", "",
+		"read from the replicas of brokers in this `rack` where they are in sync (client.rack)")
 	flags.StringVar(&want.group, "group", "", "be a member of this consumer `group`")
 	flags.StringVar(&want.instanceID, "instance-id", "",
 		"with --group, a static member of this `name`: it keeps its partitions while it restarts")
@@ -167,7 +170,7 @@ func (w *consumption) check(c *cobra.Command, topics []string) error {
 
 // options returns what the flags say.
 func (w *consumption) options(from sluice.Offset) []sluice.ConsumerOption {
-	var options []sluice.ConsumerOption
+	options := []sluice.ConsumerOption{sluice.WithRack(w.rack)}
 	if w.exitAtEnd {
 		options = append(options, sluice.WithStopAtEnd())
 	}
