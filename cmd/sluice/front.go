@@ -79,7 +79,7 @@ func startFront(
 	background := context.WithoutCancel(ctx)
 	f.group = tasks.New(background, "front")
 	if p.registry != nil {
-		if f.schemas, err = registry.New(registryConfig(broker, log)); err != nil {
+		if f.schemas, err = registry.New(registryConfig(broker, static, log)); err != nil {
 			return nil, err
 		}
 	}
@@ -122,8 +122,13 @@ func gauges(r prometheus.Registerer, web *gateway.Gateway) {
 }
 
 // registryConfig returns the configuration of the schema registry.
-func registryConfig(broker *lateBroker, log *slog.Logger) registry.Config {
+func registryConfig(
+	broker *lateBroker, static setting.Broker, log *slog.Logger,
+) registry.Config {
 	config := registry.DefaultConfig()
+	config.ExtendedRegister = static.SchemaRegisterExtended
+	config.IncompatibleCode40901 = static.SchemaIncompatibleCode40901
+	config.LaxSchemas = static.SchemasLax
 	config.Conn, config.Ready = awaitedBroker{broker}, broker.ready
 	config.Docs = docs.OpenAPI()
 	config.Logger = log.With("room", "registry")

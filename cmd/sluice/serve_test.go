@@ -214,6 +214,24 @@ func TestServeTakesSettingsOfEverySource(t *testing.T) {
 	assert.Equal(t, "east", broker["rack"])
 }
 
+// TestTheRegistryBehavesAsItIsSet registers a schema whose answer has it all, one that
+// Avro does not allow, and one that is not compatible.
+func TestTheRegistryBehavesAsItIsSet(t *testing.T) {
+	node, _ := startServe(t, anyPorts(filepath.Join(t.TempDir(), "data"),
+		"--set", "schema.registry.register.extended=true",
+		"--set", "schema.registry.lax.schemas=true",
+		"--set", "schema.registry.incompatible.error.code=40901")...)
+	url := "http://" + node.schemas + "/subjects/s/versions"
+	status, answer := call(t, http.MethodPost, url, `{"schema":`+
+		`"{\"type\":\"record\",\"name\":\"a-b\",\"fields\":[]}"}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	assert.EqualValues(t, 1, answer["version"])
+	assert.NotEmpty(t, answer["guid"])
+	status, answer = call(t, http.MethodPost, url, `{"schema":"\"int\""}`)
+	assert.Equal(t, http.StatusConflict, status)
+	assert.EqualValues(t, 40901, answer["error_code"])
+}
+
 func TestServeRefusesInOneLine(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -250,3 +250,23 @@ var brokerLimits = []Setting{
 		Dynamic: true, Doc: "How many partitions one topic may have.",
 	},
 }
+
+// brokerSchemas are how the Schema Registry of a node behaves where registries
+// differ. Each node answers by its own.
+var brokerSchemas = []Setting{
+	{
+		Name: "schema.registry.incompatible.error.code", Type: String, Default: "409",
+		Values: []string{"409", "40901"},
+		Doc: "The error_code of the answer to a schema that is not compatible: 409, which " +
+			"every client knows, or 40901 as in Confluent's registry from 8.2 on.",
+	}, {
+		Name: "schema.registry.lax.schemas", Type: Bool, Default: "false",
+		Doc: "Whether new schemas may have names and defaults that Avro does not allow, as " +
+			"old registries took them.",
+	}, {
+		Name: "schema.registry.register.extended", Type: Bool, Default: "false",
+		Doc: "Whether a registration answers with version, guid and schema too, as Confluent's " +
+			"registry does from 8.1 on. Serializers that put the schema's GUID into a header " +
+			"need it; strict clients compare the answer with {\"id\":1}.",
+	},
+}

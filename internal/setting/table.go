@@ -1,6 +1,9 @@
 package setting
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 const (
 	anyInt  = math.MaxInt32
@@ -128,8 +131,7 @@ func build() [2]map[string]*Setting {
 	for _, scope := range []Scope{ScopeBroker, ScopeTopic} {
 		byScope[scope] = map[string]*Setting{}
 		rows := [...][]Setting{
-			append(append(append([]Setting(nil), brokerLogs...), brokerGroups...),
-				brokerLimits...), topics,
+			slices.Concat(brokerLogs, brokerGroups, brokerLimits, brokerSchemas), topics,
 		}[scope]
 		for i := range rows {
 			s := &rows[i]

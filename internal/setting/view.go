@@ -106,6 +106,10 @@ type Broker struct {
 	QueuedRequestBytesMax       int64
 	ResponseInFlightBytesMax    int64
 	ResponseStalledMax          time.Duration
+
+	SchemaIncompatibleCode40901 bool
+	SchemaRegisterExtended      bool
+	SchemasLax                  bool
 }
 
 func brokerOf(r resolver) Broker {
@@ -160,5 +164,9 @@ func brokerOf(r resolver) Broker {
 		QueuedRequestBytesMax:       r.number("queued.max.request.bytes"),
 		ResponseInFlightBytesMax:    r.number("response.max.inflight.bytes"),
 		ResponseStalledMax:          r.duration("response.stalled.max.ms"),
+
+		SchemaIncompatibleCode40901: r.text("schema.registry.incompatible.error.code") == "40901",
+		SchemaRegisterExtended:      r.bool("schema.registry.register.extended"),
+		SchemasLax:                  r.bool("schema.registry.lax.schemas"),
 	}
 }
