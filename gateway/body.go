@@ -118,8 +118,9 @@ func (b *body) release() {
 	b.buffer = nil
 }
 
-// pooledBytesMax keeps a few large bodies from filling the pool.
-const pooledBytesMax = 1 << 20
+// pooledBytesMax keeps a few large bodies from filling the pool. The largest batch
+// that a topic takes by default fits in, as base64.
+const pooledBytesMax = 2 << 20
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

@@ -22,10 +22,10 @@ const typeAvro = "application/vnd.kafka.avro.v2+json"
 // Avro's JSON encoding (Avro specification, "JSON Encoding"), which is kept as
 // text until the schema is known.
 var avroRecords = recordShape{
-	record:    confluentRecords.record.keepNull("key", "value"),
-	header:    fieldsOf("key", "value"),
-	timestamp: millisecondsOf,
-	datum:     func(d *recordReader) ([]byte, error) { return d.s.Skip() },
+	record: confluentRecords.record.keepNull("key", "value"),
+	header: fieldsOf("key", "value"),
+	time:   timeOfMillis,
+	datum:  func(d *recordReader) ([]byte, error) { return d.s.Skip() },
 }
 
 // schemaIDs are the ids of the schemas that a v2 produce was written with. Nil:
@@ -85,8 +85,8 @@ func decodeAvro(text []byte) (*avroRequest, error) {
 		return nil, fault.Unprocessable.Because("the body is empty; records is required")
 	}
 	request := &avroRequest{}
-	s := jsonscan.New(text)
-	reader := newRecordReader(s, 0, &avroRecords)
+	reader := &recordReader{}
+	s := reader.reset(text, &avroRecords)
 	err := confluentFields.read(s, func(field uint) (err error) {
 		switch field {
 		case 0:

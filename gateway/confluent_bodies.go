@@ -388,11 +388,9 @@ func seekTime(s *jsonscan.Scanner) (place consumer.Place, err error) {
 // timeOf reads a time: RFC 3339, or milliseconds since 1970.
 func timeOf(s *jsonscan.Scanner) (time.Time, error) {
 	if s.Kind() == jsonscan.Number {
-		stamp, err := millisecondsOf(s)
-		return stamp.AsTime(), err
+		return timeOfMillis(s)
 	}
-	stamp, err := timestampOf(s)
-	return stamp.AsTime(), err
+	return timeOfText(s)
 }
 
 // decodeCommit reads what to commit: for each partition the last offset that is

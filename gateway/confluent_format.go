@@ -114,7 +114,7 @@ func (d *recordReader) json() ([]byte, error) {
 	}
 	start := len(d.bytes)
 	d.bytes = appendCompact(d.bytes, text)
-	return d.bytes[start:len(d.bytes):len(d.bytes)], nil
+	return d.since(start), nil
 }
 
 // text reads a string and keeps what it stands for.
@@ -125,7 +125,7 @@ func (d *recordReader) text() ([]byte, error) {
 	}
 	start := len(d.bytes)
 	d.bytes = append(d.bytes, text...)
-	return d.bytes[start:len(d.bytes):len(d.bytes)], nil
+	return d.since(start), nil
 }
 
 // appendCompact appends JSON, which must be valid, without white space around

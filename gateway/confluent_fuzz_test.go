@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 )
 
 // FuzzConsumerBodies reads the bodies about consumers: whatever they are, the
@@ -153,12 +154,25 @@ func FuzzV3Bodies(f *testing.F) {
 			"value":  func() error { _, err := decodeV3Value(text); return err },
 			"alter":  func() error { _, _, err := decodeV3Alter(text); return err },
 			"topics": func() error { _, _, err := decodeV3AlterTopics(text); return err },
-			"batch":  func() error { _, err := decodeV3Batch(text); return err },
+			"batch":  func() error { _, err := decodeV3Batch(text, newRecordGroup()); return err },
 			"record": func() error {
-				record, err := decodeV3Record(text, false)
-				if err == nil && record.value != nil && record.value.kind == "JSON" {
-					encoded, _ := record.value.plain()
-					require.True(t, encoded == nil || json.Valid(encoded))
+				s := &v3Stream{g: &Gateway{limits: DefaultLimits()}}
+				s.encoder = s.g.newV3Encoder(t.Context(), "t")
+				eager, lazy := newRecordGroup(), newRecordGroup()
+				first := s.take(eager, text, false)
+				err := s.take(lazy, text, true)
+				if err == nil {
+					err = lazy.reader.s.End()
+				}
+				if first == nil && err == nil { // else only the lazy one says why
+					require.True(t, proto.Equal(eager.entries[0].record, lazy.entries[0].record))
+					require.Equal(t, eager.entries[0].value, lazy.entries[0].value)
+				}
+				if err == nil && lazy.entries[0].err == nil {
+					require.NoError(t, first)
+				}
+				if err == nil && lazy.entries[0].value.kind == kindJSON {
+					require.True(t, json.Valid(lazy.entries[0].record.Value))
 				}
 				return err
 			},

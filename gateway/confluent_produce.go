@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluicelog/sluice/clients/go/serde"
 	"github.com/sluicelog/sluice/internal/fault"
-	"github.com/sluicelog/sluice/internal/jsonscan"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
@@ -23,10 +22,10 @@ var confluentFields = fieldsOf("records", "key_schema", "key_schema_id", "value_
 	"value_schema_id")
 
 var confluentRecords = recordShape{
-	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
-	header:    fieldsOf("key", "value"),
-	timestamp: millisecondsOf,
-	datum:     (*recordReader).base64,
+	record: fieldsOf("key", "value", "headers", "partition", "timestamp"),
+	header: fieldsOf("key", "value"),
+	time:   timeOfMillis,
+	datum:  (*recordReader).base64,
 }
 
 // confluentProduce appends records to a topic or, where the path names one, a
@@ -81,8 +80,8 @@ func decodeConfluent(
 	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || string(trimmed) == "null" {
 		return nil, fault.Unprocessable.Because("the body is empty; records is required")
 	}
-	s := jsonscan.New(text)
-	reader.reset(s, len(text), format.shape)
+	s := reader.reset(text, format.shape)
+	reader.reserve(len(text))
 	var records []*sluicev1.ProduceRecord
 	err := confluentFields.read(s, func(field uint) (err error) {
 		if field == 0 {

@@ -149,8 +149,8 @@ var produceFields = fieldsOf("records", "record_batch/recordBatch", "partition",
 // decodeProduce reads the body of POST /v1/topics/{topic}/records with a reader
 // of records. The message shares nothing with the text.
 func decodeProduce(text []byte, m *sluicev1.ProduceRequest, records *recordReader) error {
-	s := jsonscan.New(text)
-	records.reset(s, len(text), &nativeRecords)
+	s := records.reset(text, &nativeRecords)
+	records.reserve(len(text))
 	err := produceFields.read(s, func(field uint) (err error) {
 		switch field {
 		case 0:
@@ -192,60 +192,89 @@ func decodeProduce(text []byte, m *sluicev1.ProduceRequest, records *recordReade
 
 // recordShape is how a surface writes a record.
 type recordShape struct {
-	record    fields // key, value, headers, partition, timestamp
-	header    fields // name, value
-	timestamp func(s *jsonscan.Scanner) (*timestamppb.Timestamp, error)
-	datum     func(d *recordReader) ([]byte, error) // reads a key or a value
+	record fields // key, value, headers, partition, timestamp
+	header fields // name, value
+	time   func(s *jsonscan.Scanner) (time.Time, error)
+	datum  func(d *recordReader) ([]byte, error) // reads a key or a value
 }
 
 var nativeRecords = recordShape{
-	record:    fieldsOf("key", "value", "headers", "partition", "timestamp"),
-	header:    fieldsOf("name", "value"),
-	timestamp: timestampOf,
-	datum:     (*recordReader).base64,
+	record: fieldsOf("key", "value", "headers", "partition", "timestamp"),
+	header: fieldsOf("name", "value"),
+	time:   timeOfText,
+	datum:  (*recordReader).base64,
 }
 
-// recordReader reads records. What is base64 of them shares one array, which is
-// large enough for all that the text can hold. A reader may be used again for
-// another request, and with it the memory of its records, once nobody holds on
-// to these.
+// namesKeptMax is how many names of headers a reader keeps, so that those of
+// every record are the same string.
+const namesKeptMax = 16
+
+// recordReader reads records. All that it makes of them is in memory of its own,
+// which may be used again for another request once nobody holds on to the
+// records.
 type recordReader struct {
-	s     *jsonscan.Scanner
-	shape *recordShape
-	bytes []byte
-	pool  []*sluicev1.ProduceRecord // the first of them make the list
-	used  int
-}
-
-func newRecordReader(s *jsonscan.Scanner, textBytes int, shape *recordShape) *recordReader {
-	d := &recordReader{}
-	d.reset(s, textBytes, shape)
-	return d
+	s          *jsonscan.Scanner // scan, or that of a larger text
+	scan       jsonscan.Scanner
+	shape      *recordShape
+	bytes      []byte // of keys and values; never nil
+	records    slab[sluicev1.ProduceRecord]
+	headers    slab[sluicev1.Header]
+	partitions slab[int32]
+	stamps     slab[timestamppb.Timestamp]
+	names      []string
+	named      int // bytes of the names that are not among them
 }
 
 // reset makes the reader that of another text. What it returned before is void.
-func (d *recordReader) reset(s *jsonscan.Scanner, textBytes int, shape *recordShape) {
-	d.s, d.shape = s, shape
-	for _, record := range d.pool[:d.used] {
-		record.Reset()
-	}
-	d.used = 0
+func (d *recordReader) reset(text []byte, shape *recordShape) *jsonscan.Scanner {
+	d.back(recordMark{})
+	d.scan.Reset(text)
+	d.s, d.shape = &d.scan, shape
+	return d.s
+}
+
+// reserve makes room for all that the text can hold in base64.
+func (d *recordReader) reserve(textBytes int) {
 	if need := textBytes/4*3 + 3; cap(d.bytes) < need {
 		d.bytes = make([]byte, 0, need)
 	}
-	d.bytes = d.bytes[:0]
 }
 
-// next returns the message of the record that follows.
-func (d *recordReader) next() *sluicev1.ProduceRecord {
-	if d.used == len(d.pool) {
-		slab := make([]sluicev1.ProduceRecord, min(max(d.used, 8), 256))
-		for i := range slab {
-			d.pool = append(d.pool, &slab[i])
-		}
+// isLarge reports whether a reader holds more than a pool should.
+func (d *recordReader) isLarge() bool {
+	return cap(d.bytes) > pooledBytesMax || d.records.count() > pooledRecordsMax ||
+		d.headers.count() > pooledRecordsMax
+}
+
+// recordMark is how far a reader has come.
+type recordMark struct{ bytes, named, records, headers, partitions, stamps int }
+
+func (d *recordReader) mark() recordMark {
+	return recordMark{
+		len(d.bytes), d.named, d.records.used, d.headers.used, d.partitions.used, d.stamps.used,
 	}
-	d.used++
-	return d.pool[d.used-1]
+}
+
+// size returns how many bytes the text of the records has come to.
+func (m recordMark) size() int { return m.bytes + m.named }
+
+func (d *recordReader) size() int { return d.mark().size() }
+
+// back forgets what was read since a mark.
+func (d *recordReader) back(to recordMark) {
+	if d.bytes == nil {
+		d.bytes = []byte{}
+	}
+	d.bytes, d.named = d.bytes[:to.bytes], to.named
+	d.records.cut(to.records, (*sluicev1.ProduceRecord).Reset)
+	d.headers.cut(to.headers, (*sluicev1.Header).Reset)
+	d.stamps.cut(to.stamps, (*timestamppb.Timestamp).Reset)
+	d.partitions.used = to.partitions
+}
+
+// since returns the bytes that were added, of which nobody else can add more.
+func (d *recordReader) since(start int) []byte {
+	return d.bytes[start:len(d.bytes):len(d.bytes)]
 }
 
 // list reads an array of records.
@@ -256,14 +285,14 @@ func (d *recordReader) list() ([]*sluicev1.ProduceRecord, error) {
 	for {
 		more, err := d.s.Element()
 		if !more || err != nil {
-			return d.pool[:d.used:d.used], err
+			return d.records.from(0), err
 		}
-		if d.used == recordCountMax {
+		at := d.records.used
+		if at == recordCountMax {
 			return nil, fault.RequestTooLarge.With("limit", recordCountMax, "setting",
 				"records of one request")
 		}
-		at := d.used
-		if err := d.record(d.next()); err != nil {
+		if err := d.record(d.records.next()); err != nil {
 			return nil, within("["+strconv.Itoa(at)+"]", err)
 		}
 	}
@@ -278,17 +307,17 @@ func (d *recordReader) record(m *sluicev1.ProduceRecord) error {
 		case 1:
 			m.Value, err = d.shape.datum(d)
 		case 2:
-			m.Headers, err = d.headers()
+			m.Headers, err = d.headerList()
 		case 3:
-			m.Partition, err = int32Of(d.s)
+			m.Partition, err = d.partition()
 		case 4:
-			m.Timestamp, err = d.shape.timestamp(d.s)
+			m.Timestamp, err = d.timestamp()
 		}
 		return err
 	})
 }
 
-// base64 reads bytes into the shared array. Empty is not nil.
+// base64 reads bytes. Empty is not nil.
 func (d *recordReader) base64() ([]byte, error) {
 	start := len(d.bytes)
 	grown, err := d.s.Base64(d.bytes)
@@ -296,41 +325,75 @@ func (d *recordReader) base64() ([]byte, error) {
 		return nil, err
 	}
 	d.bytes = grown
-	return grown[start:len(grown):len(grown)], nil
+	return d.since(start), nil
 }
 
-func (d *recordReader) headers() ([]*sluicev1.Header, error) {
+// partition reads the number of a partition.
+func (d *recordReader) partition() (*int32, error) {
+	number, err := d.s.Int(32)
+	partition := d.partitions.next()
+	*partition = int32(number)
+	return partition, err
+}
+
+// timestamp reads a time as the shape writes it.
+func (d *recordReader) timestamp() (*timestamppb.Timestamp, error) {
+	at, err := d.shape.time(d.s)
+	if err != nil {
+		return nil, err
+	}
+	stamp := d.stamps.next()
+	stamp.Seconds, stamp.Nanos = at.Unix(), int32(at.Nanosecond())
+	return stamp, stamp.CheckValid()
+}
+
+func (d *recordReader) headerList() ([]*sluicev1.Header, error) {
 	if err := d.s.EnterArray(); err != nil {
 		return nil, err
 	}
-	var headers []*sluicev1.Header
+	start := d.headers.used
 	for {
 		more, err := d.s.Element()
+		at := d.headers.used - start
 		if !more || err != nil {
-			return headers, err
+			return d.headers.from(start), err
 		}
-		if len(headers) == headerCountMax {
+		if at == headerCountMax {
 			return nil, fmt.Errorf("more than %d headers", headerCountMax)
 		}
-		header := &sluicev1.Header{}
-		named := false
+		header, named := d.headers.next(), false
 		err = d.shape.header.read(d.s, func(field uint) (err error) {
 			if field == 1 {
 				header.Value, err = d.base64()
 				return err
 			}
 			name, err := d.s.Text()
-			header.Name, named = string(name), true
+			header.Name, named = d.name(name), true
 			return err
 		})
 		if err == nil && !named {
-			err = within(d.shape.header.name(0), errors.New("required"))
+			err = missing(d.shape.header.name(0))
 		}
 		if err != nil {
-			return nil, within("["+strconv.Itoa(len(headers))+"]", err)
+			return nil, within("["+strconv.Itoa(at)+"]", err)
 		}
-		headers = append(headers, header)
 	}
+}
+
+// name returns a text as a string, the same one for what came before.
+func (d *recordReader) name(text []byte) string {
+	for _, known := range d.names {
+		if known == string(text) {
+			return known
+		}
+	}
+	name := string(text)
+	if len(d.names) < namesKeptMax && len(name) <= 64 {
+		d.names = append(d.names, name)
+		return name
+	}
+	d.named += len(name)
+	return name
 }
 
 func int32Of(s *jsonscan.Scanner) (*int32, error) {
@@ -374,32 +437,36 @@ func enumOf[E interface {
 	return E(value.Number()), nil
 }
 
-// timestampOf reads an RFC 3339 time.
-func timestampOf(s *jsonscan.Scanner) (*timestamppb.Timestamp, error) {
+// timeOfText reads an RFC 3339 time of the years 1 to 9999.
+func timeOfText(s *jsonscan.Scanner) (at time.Time, err error) {
 	text, err := s.Text()
 	if err != nil {
-		return nil, err
+		return at, err
 	}
-	at, err := time.Parse(time.RFC3339Nano, string(text))
-	if err != nil || bytes.IndexByte(text, ',') >= 0 {
-		return nil, fmt.Errorf("%q is no RFC 3339 time such as 2026-01-01T00:00:00Z",
-			clip(string(text)))
+	if err := at.UnmarshalText(text); err != nil { // which allocates nothing, and is strict
+		at, err = time.Parse(time.RFC3339Nano, string(text))
+		if err != nil || bytes.IndexByte(text, ',') >= 0 {
+			return at, fmt.Errorf("%q is no RFC 3339 time such as 2026-01-01T00:00:00Z",
+				clip(string(text)))
+		}
 	}
-	stamp := timestamppb.New(at)
-	return stamp, stamp.CheckValid()
+	if year := at.UTC().Year(); year < 1 || year > 9999 {
+		return at, fmt.Errorf("%q is no time of the years 1 to 9999", clip(string(text)))
+	}
+	return at, nil
 }
 
-// millisecondsOf reads a time in milliseconds since 1970.
-func millisecondsOf(s *jsonscan.Scanner) (*timestamppb.Timestamp, error) {
+// timeOfMillis reads a time in milliseconds since 1970.
+func timeOfMillis(s *jsonscan.Scanner) (at time.Time, err error) {
 	value, err := s.Int(64)
 	if err != nil {
-		return nil, err
+		return at, err
 	}
-	stamp := timestamppb.New(time.UnixMilli(value))
-	if !stamp.IsValid() {
-		return nil, fmt.Errorf("%d milliseconds are no time of the years 1 to 9999", value)
+	at = time.UnixMilli(value)
+	if year := at.UTC().Year(); year < 1 || year > 9999 {
+		return at, fmt.Errorf("%d milliseconds are no time of the years 1 to 9999", value)
 	}
-	return stamp, nil
+	return at, nil
 }
 
 // durationOf reads a span such as 1.5s or 500ms.

@@ -162,24 +162,33 @@ func (b *broker) Produce(
 	if len(request.GetRecords()) == 0 {
 		return nil, fault.InvalidRequest.With().At("records", "at least one")
 	}
-	answer := &sluicev1.ProduceResponse{}
-	for _, record := range request.GetRecords() {
-		partition := request.GetPartition()
+	target := func(record *sluicev1.ProduceRecord) int32 {
 		if record.Partition != nil {
-			partition = record.GetPartition()
+			return record.GetPartition()
 		}
-		log, err := b.partition(request.GetTopic(), partition)
-		if err != nil {
+		return request.GetPartition()
+	}
+	for _, record := range request.GetRecords() { // all of them or none
+		if _, err := b.partition(request.GetTopic(), target(record)); err != nil {
 			return nil, err
 		}
+	}
+	answer := &sluicev1.ProduceResponse{}
+	results := make([]sluicev1.ProduceResult, len(request.GetRecords()))
+	offsets := make([]int64, len(results))
+	now := timestamppb.New(time.UnixMilli(1_767_225_600_123))
+	for i, record := range request.GetRecords() {
+		partition := target(record)
+		log := b.logs[request.GetTopic()][partition]
 		stamp := record.GetTimestamp()
 		if stamp == nil {
-			stamp = timestamppb.New(time.UnixMilli(1_767_225_600_123))
+			stamp = now
 		}
 		offset := int64(len(log))
-		answer.Results = append(answer.Results, &sluicev1.ProduceResult{
-			Partition: partition, Offset: &offset, Timestamp: stamp,
-		})
+		offsets[i] = offset
+		results[i].Partition, results[i].Offset = partition, &offsets[i]
+		results[i].Timestamp = stamp
+		answer.Results = append(answer.Results, &results[i])
 		if b.keepNothing {
 			continue
 		}

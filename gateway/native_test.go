@@ -137,7 +137,7 @@ func TestBadBodiesNameThePlace(t *testing.T) {
 		},
 		"header name": {
 			produce, `{"records":[{"headers":[{"value":"YQ"}]}]}`,
-			"records[0].headers[0].name: required",
+			"records[0].headers[0].name: is required",
 		},
 		"header count": {
 			produce,

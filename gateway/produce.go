@@ -32,11 +32,10 @@ func newIntake() *intake {
 // release gives the memory back. The broker must be done with the request: it
 // is, once a call has returned without an error; after one, drop the intake.
 func (in *intake) release() {
-	if cap(in.records.bytes) > pooledBytesMax || len(in.records.pool) > pooledRecordsMax ||
-		cap(in.answer) > pooledBytesMax {
+	if in.records.isLarge() || cap(in.answer) > pooledBytesMax {
 		return
 	}
-	in.records.reset(nil, 0, nil)
+	in.records.reset(nil, nil)
 	proto.Reset(&in.request)
 	in.answer = in.answer[:0]
 	intakes.Put(in)

@@ -25,6 +25,15 @@ type response struct {
 	quiet    bool   // writes that fail look like others: the caller is gone
 	wrote    bool
 	into     encoder // nil: as it is
+	control  *http.ResponseController
+}
+
+// controller returns the controller of the connection.
+func (w *response) controller() *http.ResponseController {
+	if w.control == nil {
+		w.control = http.NewResponseController(w.ResponseWriter)
+	}
+	return w.control
 }
 
 // encoder is a compressor that can be used again.
@@ -71,8 +80,7 @@ func (w *response) WriteHeader(status int) {
 // and sends the status.
 func (w *response) start(status, size int) {
 	w.wrote = true
-	control := http.NewResponseController(w.ResponseWriter)
-	_ = control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
+	_ = w.controller().SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
 	header := w.Header()
 	open := header.Get("Content-Encoding") == "" && header.Get("Content-Range") == ""
 	if open {
@@ -125,8 +133,7 @@ func (w *response) finish() {
 
 // extend gives the caller of a stream the write timeout anew.
 func (w *response) extend() {
-	control := http.NewResponseController(w.ResponseWriter)
-	_ = control.SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
+	_ = w.controller().SetWriteDeadline(time.Now().Add(w.limits.WriteTimeout)) // no-op in tests
 }
 
 // flush sends what was written at once.
@@ -136,7 +143,7 @@ func (w *response) flush() error {
 			return err
 		}
 	}
-	err := http.NewResponseController(w.ResponseWriter).Flush()
+	err := w.controller().Flush()
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil
 	}

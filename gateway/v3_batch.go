@@ -4,14 +4,7 @@ import (
 	"net/http"
 	"unicode/utf8"
 
-	"google.golang.org/grpc/status"
-
 	"github.com/sluicelog/sluice/internal/fault"
-	"github.com/sluicelog/sluice/internal/jsonscan"
-
-	spb "google.golang.org/genproto/googleapis/rpc/status"
-
-	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
 const (
@@ -33,120 +26,103 @@ func batchError(message string) error {
 	}
 }
 
-// decodeV3Batch reads the records of a batch.
-func decodeV3Batch(text []byte) (records []*v3Record, err error) {
+// decodeV3Batch reads the records of a batch into a group. They have no keys and
+// values yet: it returns those, in pairs.
+func decodeV3Batch(text []byte, group *recordGroup) ([]v3Datum, error) {
 	if isEmpty(text) {
 		return nil, batchError("Request body is empty. Data is required.")
 	}
-	s := jsonscan.New(text)
+	data, err := group.readBatch(text, false)
+	if err != nil {
+		data, err = group.readBatch(text, true)
+	}
+	if err == nil {
+		err = checkBatch(group.entries)
+	}
+	return data, err
+}
+
+// readBatch reads the records of a batch, see v3Reader.
+func (p *recordGroup) readBatch(text []byte, lazy bool) (data []v3Datum, err error) {
+	p.clear()
+	r := &p.reader
+	s := r.reset(text, &v3Shape)
+	r.lazy, r.batched = lazy, true
 	err = v3BatchFields.read(s, func(uint) error {
 		return eachOf(s, recordCountMax, func() error {
-			record, err := v3RecordIn(s, true)
-			records = append(records, record)
+			err := p.next(len(p.entries) + 1)
+			data = append(data, r.key, r.value)
 			return err
 		})
 	})
 	if err == nil {
 		err = s.End()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return records, checkBatch(records)
+	return data, err
 }
 
-func checkBatch(records []*v3Record) error {
+func checkBatch(entries []v3Entry) error {
 	switch {
-	case len(records) == 0:
+	case len(entries) == 0:
 		return batchError("Empty batch.")
-	case len(records) > v3BatchCountMax:
+	case len(entries) > v3BatchCountMax:
 		return batchError("Too many entries in batch.")
 	}
-	seen := map[string]bool{}
-	for _, r := range records {
-		if r.id == nil || *r.id == "" || utf8.RuneCountInString(*r.id) > v3BatchIDMax {
+	for i := range entries {
+		id := entries[i].id
+		if id == "" || utf8.RuneCountInString(id) > v3BatchIDMax {
 			return batchError("Batch entry identifier is not a valid string.")
 		}
-		if seen[*r.id] {
-			return batchError("Batch entry IDs are not distinct.")
+		for j := range entries[:i] {
+			if entries[j].id == id {
+				return batchError("Batch entry IDs are not distinct.")
+			}
 		}
-		seen[*r.id] = true
 	}
 	return nil
 }
 
 // v3Batch writes a few records and says of each what became of it.
 func (g *Gateway) v3Batch(w *response, r *http.Request, p params) {
-	text, err := bodyOf(r)
-	var records []*v3Record
-	if err == nil {
-		records, err = decodeV3Batch(text)
-	}
-	if err != nil {
-		g.fail(w, r, v3BodyError(err))
-		return
-	}
 	ctx := outgoing(r)
-	key, err := keyOf(r.Header)
+	text, err := bodyOf(r)
+	group := newRecordGroup()
+	var data []v3Datum
+	if err == nil {
+		data, err = decodeV3Batch(text, group)
+		err = v3BodyError(err)
+	}
+	writer := v3Writer{g: g, ctx: ctx, topic: p["topic"], part: "entry"}
+	if err == nil {
+		writer.key, err = keyOf(r.Header)
+	}
+	cluster := ""
+	if err == nil {
+		cluster, err = g.clusterID(ctx)
+	}
 	if err != nil {
 		g.fail(w, r, err)
+		group.release()
 		return
 	}
-	cluster, err := g.clusterID(ctx)
-	if err != nil {
-		g.fail(w, r, err)
-		return
-	}
-	successes, failures := []byte(`{"successes":[`), []byte(`],"failures":[`)
 	encoder := g.newV3Encoder(ctx, p["topic"])
-	for _, record := range records {
-		ready := encoder.encode(record)
-		var result *sluicev1.ProduceResult
-		err := ready.err
-		if err == nil {
-			var answer *sluicev1.ProduceResponse
-			answer, err = g.streams.Produce(ctx, &sluicev1.ProduceRequest{
-				Topic: p["topic"], Acks: sluicev1.Acks_ACKS_ALL,
-				Records:        []*sluicev1.ProduceRecord{ready.record},
-				IdempotencyKey: partOfKey(key, "entry "+*ready.id),
-			})
-			if err == nil {
-				result, err = resultOf(answer, nil)
-			}
-		}
-		if err != nil {
-			failures = beginEntry(failures, ready)
-			failures = append(appendRefusal(failures, err), '}')
-			continue
-		}
-		successes = beginEntry(successes, ready)
-		successes = append(ready.receipt(successes, cluster, p["topic"], result), '}')
+	for i := range group.entries {
+		group.finish(encoder, &group.entries[i], &data[2*i], &data[2*i+1])
 	}
+	writer.write(group)
+	successes, failures := []byte(`{"successes":[`), []byte(`],"failures":[`)
+	_ = group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
+		into := &successes
+		if outcome.err != nil {
+			into = &failures
+		}
+		if text := *into; text[len(text)-1] != '[' {
+			*into = append(*into, ',')
+		}
+		*into = append(appendText(append(*into, `{"id":`...), entry.id), ',')
+		*into = append(writer.appendReceipt(*into, cluster, entry, outcome), '}')
+		return nil
+	})
 	g.write(w, r, http.StatusMultiStatus, append(append(successes, failures...), "]}"...))
-}
-
-// beginEntry writes the beginning of what became of a record.
-func beginEntry(dst []byte, ready *v3Ready) []byte {
-	if dst[len(dst)-1] != '[' {
-		dst = append(dst, ',')
-	}
-	dst = append(dst, `{"id":`...)
-	return append(appendText(dst, *ready.id), ',')
-}
-
-// resultOf returns where the one record of a produce is, or why it is nowhere.
-func resultOf(
-	answer *sluicev1.ProduceResponse, failed *spb.Status,
-) (*sluicev1.ProduceResult, error) {
-	if failed != nil {
-		return nil, status.FromProto(failed).Err()
-	}
-	if len(answer.GetResults()) != 1 {
-		return nil, fault.UnknownServerError
-	}
-	result := answer.GetResults()[0]
-	if result.GetError() != nil {
-		return nil, status.FromProto(result.GetError()).Err()
-	}
-	return result, nil
+	group.release()
 }

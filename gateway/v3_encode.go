@@ -10,7 +10,6 @@ import (
 	"github.com/sluicelog/sluice/internal/fault"
 
 	registryv1 "github.com/sluicelog/sluice/gen/sluice/registry/v1"
-	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
 // v3Encoder encodes the keys and values of the records of one request. It keeps
@@ -49,56 +48,45 @@ func (g *Gateway) newV3Encoder(ctx context.Context, topic string) *v3Encoder {
 	return &v3Encoder{g: g, ctx: ctx, topic: topic, found: map[v3Choice]*v3Schema{}}
 }
 
-// encode makes a record ready to be sent.
-func (e *v3Encoder) encode(r *v3Record) *v3Ready {
-	ready := &v3Ready{id: r.id, record: &sluicev1.ProduceRecord{
-		Partition: r.partition, Headers: r.headers, Timestamp: r.timestamp,
-	}}
-	if ready.record.Key, ready.key, ready.err = e.datum(r.key, true); ready.err != nil {
-		return ready
-	}
-	ready.record.Value, ready.value, ready.err = e.datum(r.value, false)
-	return ready
-}
-
-// datum returns the bytes of a key or value, and what its receipt says.
-func (e *v3Encoder) datum(d *v3Datum, key bool) ([]byte, *v3Written, error) {
-	if d == nil {
-		return nil, nil, nil
-	}
+// datum returns the bytes of a key or value that r has read, and what its receipt
+// says: nothing of a null.
+func (e *v3Encoder) datum(r *v3Reader, d *v3Datum, key bool) ([]byte, v3Written, error) {
 	switch d.kind {
-	case "BINARY", "JSON", "STRING":
-		encoded, err := d.plain()
+	case kindBinary, kindJSON, kindString:
+		encoded, err := r.plain(d)
 		if err != nil || encoded == nil {
-			return nil, nil, err
+			return nil, v3Written{}, err
 		}
-		return encoded, &v3Written{kind: d.kind, size: len(encoded)}, nil
+		return encoded, v3Written{kind: d.kind, size: len(encoded)}, nil
 	}
 	if d.data == nil && d.schema == nil {
-		return nil, nil, nil
+		return nil, v3Written{}, nil
 	}
 	if d.data == nil {
-		return nil, nil, &shaped{
+		return nil, v3Written{}, &shaped{
 			http.StatusBadRequest, http.StatusBadRequest,
 			"Bad Request: data is null, and a raw schema has no use for it.", fault.InvalidRequest,
 		}
 	}
 	if e.g.schemas == nil {
-		return nil, nil, payloadError("there is no schema registry: give 'type' BINARY, JSON or " +
-			"STRING.")
+		return nil, v3Written{}, payloadError("there is no schema registry: give 'type' BINARY, " +
+			"JSON or STRING.")
 	}
 	schema, err := e.schema(d, key)
 	if err != nil {
-		return nil, nil, err
+		return nil, v3Written{}, err
 	}
-	encoded, err := schema.codec.EncodeJSON(serde.AppendFrame(nil, serde.ID(schema.id)), d.data)
+	start := len(r.bytes)
+	grown, err := schema.codec.EncodeJSON(serde.AppendFrame(r.bytes, serde.ID(schema.id)), d.data)
 	if err != nil {
-		return nil, nil, &shaped{
+		return nil, v3Written{}, &shaped{
 			http.StatusBadRequest, http.StatusBadRequest, "Bad Request: " + err.Error(),
 			fault.InvalidRequest.Because("%s", err),
 		}
 	}
-	return encoded, &v3Written{
+	r.bytes = grown
+	encoded := r.since(start)
+	return encoded, v3Written{
 		kind: "AVRO", subject: schema.subject, id: schema.id, version: schema.version,
 		size: len(encoded),
 	}, nil

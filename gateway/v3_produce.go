@@ -8,21 +8,14 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluicelog/sluice/internal/fault"
-
-	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
 const (
-	// v3PendingMax is how many records of a stream wait for their receipts.
-	v3PendingMax = 256
 	// v3Grace is for how long records that come after the end of a stream's time
 	// are still refused one by one.
 	v3Grace = 500 * time.Millisecond
@@ -46,9 +39,11 @@ func (g *Gateway) addV3Produce() {
 // the first record on the status is 200; what became of a record is in its
 // receipt.
 //
-// One goroutine reads, encodes and sends records, which the broker appends in
-// that order while earlier ones wait for the disk; the handler writes receipts
-// as they are done. Between them stand at most v3PendingMax records.
+// One goroutine reads records into a group for as long as there are whole ones in
+// its buffer; the handler writes groups, and their receipts when they are written.
+// While it does, the next group grows. So a record that comes alone is written
+// alone and at once, and many that come together are few batches. There are at
+// most three groups: the one that grows, one that is full, and one that is written.
 func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 	from, err := v3Content(r)
 	if err != nil {
@@ -76,18 +71,19 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 	// A body that cannot be read on cancels the request's context; what was sent
 	// before that is written all the same, and gets its receipts.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(outgoing(r)))
+	defer cancel()
 	s := &v3Stream{
-		g: g, ctx: ctx, cluster: cluster, topic: p["topic"], key: key,
+		g: g, ctx: ctx, cluster: cluster,
+		writer:  v3Writer{g: g, ctx: ctx, topic: p["topic"], key: key, part: "record"},
 		from:    newObjects(from, int(g.limits.BodyBytesMax), g.holdBody),
 		until:   time.Now().Add(g.limits.ProduceStreamTimeMax),
 		encoder: g.newV3Encoder(ctx, p["topic"]),
-		ready:   make(chan *v3Ready, v3PendingMax),
+		ready:   make(chan *recordGroup, 1),
 	}
 	_ = control.SetReadDeadline(s.until.Add(v3Grace)) // no-op in tests
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer close(s.ready)
 		s.read()
 	}()
 	halt := make(chan struct{})
@@ -106,6 +102,9 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 	default:
 		_ = control.SetReadDeadline(time.Now()) // wakes a read that waits
 		<-done
+	}
+	for left := range s.ready {
+		s.drop(left)
 	}
 	s.from.release()
 }
@@ -143,59 +142,130 @@ type v3Stream struct {
 	g       *Gateway
 	ctx     context.Context
 	cluster string
-	topic   string
-	key     string // an idempotency key, of which each record has its own part
-	count   int    // of records that were read
+	writer  v3Writer
+	count   int // of records that were read
 	from    *objects
 	until   time.Time
 	encoder *v3Encoder
-	ready   chan *v3Ready
-	sender  grpc.BidiStreamingClient[sluicev1.ProduceStreamRequest, sluicev1.ProduceStreamResponse]
+	ready   chan *recordGroup // what is to be written next
 }
 
-// read sends records until the stream ends, or cannot be read on.
+// read makes groups until the stream ends, or cannot be read on.
 func (s *v3Stream) read() {
+	defer close(s.ready)
+	group := newRecordGroup()
 	for {
-		next := s.next()
-		if next == nil {
-			break
+		s.takeWhole(group)
+		if group.full() {
+			if !s.give(group) {
+				return
+			}
+			group = newRecordGroup()
+			continue
 		}
-		s.count++
-		if next.err == nil {
-			next.err = s.send(next)
-		}
-		select {
-		case s.ready <- next:
-		case <-s.ctx.Done():
+		offered := len(group.entries) > 0
+		if offered && !s.give(group) {
 			return
 		}
-		if next.last {
+		text, err := s.from.next() // which may wait for the caller
+		if offered {
+			select {
+			case group = <-s.ready: // nobody took it
+			default:
+				group = newRecordGroup()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if s.takeNext(group, text, err); group.last {
 			break
 		}
 	}
-	if s.sender != nil {
-		_ = s.sender.CloseSend()
+	if len(group.entries) > 0 {
+		s.give(group)
 	}
 }
 
-// next returns the next record, or nil at the end.
-func (s *v3Stream) next() *v3Ready {
-	text, err := s.from.next()
-	if errors.Is(err, io.EOF) {
+// give hands a group to the handler, and reports whether there still is one.
+func (s *v3Stream) give(group *recordGroup) bool {
+	select {
+	case s.ready <- group:
+		return true
+	case <-s.ctx.Done():
+		s.drop(group)
+		return false
+	}
+}
+
+// drop gives back what a group holds.
+func (s *v3Stream) drop(group *recordGroup) {
+	_ = s.g.holdBody(-group.held)
+	group.held = 0
+	group.release()
+}
+
+// takeWhole adds the records that have come wholly. It stops at one that has not,
+// or that something is wrong with.
+func (s *v3Stream) takeWhole(group *recordGroup) {
+	if time.Now().After(s.until) {
+		return
+	}
+	for !group.full() && !group.last {
+		text := s.from.ahead()
+		if len(text) == 0 || s.take(group, text, false) != nil {
+			return
+		}
+		s.from.skip(group.reader.s.Offset())
+	}
+}
+
+// takeNext adds a record that takeWhole left: text, or why there is none.
+func (s *v3Stream) takeNext(group *recordGroup, text []byte, err error) {
+	switch {
+	case err != nil:
+		s.refuse(group, s.broken(err))
+		group.last = true
+	case time.Now().After(s.until):
+		s.refuse(group, errStreamTooLong)
+	case s.take(group, text, false) == nil:
+	default:
+		if err := s.take(group, text, true); err != nil {
+			s.refuse(group, v3BodyError(err))
+			// What is no JSON at all leaves nothing to go on from.
+			group.last = !json.Valid(text) || !utf8.Valid(text)
+		}
+	}
+}
+
+// take reads the record with which a text begins and adds it, or returns what is
+// wrong with the text.
+func (s *v3Stream) take(group *recordGroup, text []byte, lazy bool) error {
+	r := &group.reader
+	r.scan.Reset(text)
+	r.lazy = lazy
+	before := r.mark()
+	if err := group.next(s.count + 1); err != nil {
+		return err
+	}
+	s.count++
+	entry := &group.entries[len(group.entries)-1]
+	group.finish(s.encoder, entry, &r.key, &r.value)
+	added := int64(r.size() - before.size())
+	if err := s.g.holdBody(added); err != nil {
+		r.back(before)
+		*entry = v3Entry{number: s.count, err: s.broken(err)}
+		group.last = true
 		return nil
 	}
-	if err != nil {
-		return &v3Ready{err: s.broken(err), last: true}
-	}
-	if time.Now().After(s.until) {
-		return &v3Ready{err: errStreamTooLong}
-	}
-	record, err := decodeV3Record(text, false)
-	if err != nil {
-		// What is no JSON at all leaves nothing to go on from.
-		return &v3Ready{err: v3BodyError(err), last: !json.Valid(text) || !utf8.Valid(text)}
-	}
-	return s.encoder.encode(record)
+	group.held += added
+	return nil
+}
+
+// refuse adds a record that cannot be sent.
+func (s *v3Stream) refuse(group *recordGroup, err error) {
+	s.count++
+	group.refuse(s.count, err)
 }
 
 var errStreamTooLong = &shaped{
@@ -221,68 +291,34 @@ func (s *v3Stream) broken(err error) error {
 	return fault.InvalidRequest.Because("the stream cannot be read: %s", err)
 }
 
-// send gives a record to the broker, whose answer the handler awaits.
-func (s *v3Stream) send(next *v3Ready) error {
-	if s.sender == nil {
-		sender, err := s.g.streams.ProduceStream(s.ctx)
-		if err != nil {
-			return err
-		}
-		s.sender = sender
-	}
-	err := s.sender.Send(&sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
-		Topic: s.topic, Acks: sluicev1.Acks_ACKS_ALL,
-		Records:        []*sluicev1.ProduceRecord{next.record},
-		IdempotencyKey: partOfKey(s.key, "record "+strconv.Itoa(s.count)),
-	}})
-	if errors.Is(err, io.EOF) { // why is in the answer
-		return nil
-	}
-	return err
-}
-
-// answer writes the receipts. An empty stream is an error of its own.
+// answer writes groups, and a receipt for each record. An empty stream is an error
+// of its own.
 func (s *v3Stream) answer(w *response, r *http.Request) {
 	w.plain = true
 	var receipt []byte
 	begun := false
-	for next := range s.ready {
+	for group := range s.ready {
+		s.writer.write(group)
 		if !begun {
 			begun = true
 			w.Header().Set("Content-Type", typeJSON)
 			w.WriteHeader(http.StatusOK)
 		}
-		receipt = append(receipt[:0], '{')
-		receipt = s.receipt(receipt, next)
-		receipt = append(receipt, "}\r\n"...)
-		w.extend()
-		if _, err := w.Write(receipt); err != nil {
-			return
-		}
-		if err := w.flush(); err != nil {
+		err := group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
+			receipt = s.writer.appendReceipt(append(receipt[:0], '{'), s.cluster, entry, outcome)
+			receipt = append(receipt, "}\r\n"...)
+			w.extend()
+			if _, err := w.Write(receipt); err != nil {
+				return err
+			}
+			return w.flush()
+		})
+		s.drop(group)
+		if err != nil {
 			return
 		}
 	}
 	if !begun {
 		s.g.fail(w, r, errNoPayload)
 	}
-}
-
-// receipt writes what became of a record.
-func (s *v3Stream) receipt(dst []byte, next *v3Ready) []byte {
-	if next.err != nil {
-		return appendRefusal(dst, next.err)
-	}
-	answer, err := s.sender.Recv()
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = fault.BrokerNotAvailable
-		}
-		return appendRefusal(dst, err)
-	}
-	result, err := resultOf(answer.GetResponse(), answer.GetError())
-	if err != nil {
-		return appendRefusal(dst, err)
-	}
-	return next.receipt(dst, s.cluster, s.topic, result)
 }

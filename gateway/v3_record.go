@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/jsonscan"
@@ -16,154 +15,164 @@ import (
 )
 
 var (
-	v3RecordFields = fieldsOf("partition_id", "headers", "key", "value", "timestamp", "id")
-	v3HeaderFields = fieldsOf("name", "value")
-	v3DatumFields  = fieldsOf("type", "subject", "subject_name_strategy", "schema_id",
+	v3RecordFields = fieldsOf("partition_id", "headers", "key", "value", "timestamp",
+		"producer_id", "producer_epoch", "sequence", "expected_offset", "id")
+	v3DatumFields = fieldsOf("type", "subject", "subject_name_strategy", "schema_id",
 		"schema_version", "schema", "data").keepNull("data")
 )
 
-// v3Record is a record of a request, its key and value not encoded yet.
-type v3Record struct {
-	id         *string // in a batch
-	partition  *int32
-	headers    []*sluicev1.Header
-	key, value *v3Datum
-	timestamp  *timestamppb.Timestamp
+// v3Shape is what the records of v3 have in common with those of others.
+var v3Shape = recordShape{header: fieldsOf("name", "value"), time: v3Time}
+
+// v3StreamFields are those of a record outside of a batch.
+var v3StreamFields = strings.TrimSuffix(v3RecordFields.known, ", id")
+
+// v3Time reads an ISO 8601 time.
+func v3Time(s *jsonscan.Scanner) (time.Time, error) {
+	at, err := timeOf(s)
+	return at.Truncate(time.Millisecond), err
+}
+
+// v3Claim is what a record says of its place: that of an idempotent producer, or
+// the offset that it must get.
+type v3Claim struct {
+	producer *int64
+	epoch    *int32
+	sequence *int32
+	expected *int64
 }
 
 // v3Datum is a key or value of a request.
 type v3Datum struct {
+	there    bool
 	kind     string // BINARY, ..., or empty: of the subject's schema
 	subject  *string
 	strategy string
 	id       *int32
 	version  *int32
 	schema   *string
-	data     []byte // JSON; nil where it is absent or null
+	data     []byte // JSON; nil where it is absent, null, or decoded
+	decoded  []byte // of a kind without a schema
 }
 
-// decodeV3Record reads a record. What it returns aliases the text.
-func decodeV3Record(text []byte, batched bool) (*v3Record, error) {
-	s := jsonscan.New(text)
-	record, err := v3RecordIn(s, batched)
-	if err == nil {
-		err = s.End()
-	}
-	return record, err
+// v3Reader reads records of v3. It decodes what it reads at once, and makes an
+// error of what cannot be: lazy, it leaves that to plain, which knows what to say
+// of it.
+type v3Reader struct {
+	recordReader
+	lazy       bool
+	batched    bool // the records have ids
+	key, value v3Datum
+	claim      v3Claim
+	id         *string
 }
 
-// v3RecordIn reads a record out of a larger text.
-func v3RecordIn(s *jsonscan.Scanner, batched bool) (*v3Record, error) {
-	record := &v3Record{}
-	return record, v3RecordFields.read(s, func(field uint) (err error) {
+// read reads one record but for its key and value, which it reads into the
+// reader's.
+func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
+	r.key, r.value, r.claim, r.id = v3Datum{}, v3Datum{}, v3Claim{}, nil
+	return v3RecordFields.read(r.s, func(field uint) (err error) {
 		switch field {
 		case 0:
-			if record.partition, err = int32Of(s); err == nil && *record.partition < 0 {
-				err = fault.UnknownPartition.With("partition", *record.partition)
+			if m.Partition, err = r.partition(); err == nil && *m.Partition < 0 {
+				err = fault.UnknownPartition.With("partition", *m.Partition)
 			}
 		case 1:
-			record.headers, err = v3Headers(s)
+			m.Headers, err = r.headerList()
 		case 2:
-			record.key, err = v3DatumIn(s)
+			err = r.datum(&r.key)
 		case 3:
-			record.value, err = v3DatumIn(s)
+			err = r.datum(&r.value)
 		case 4:
-			record.timestamp, err = v3Time(s)
+			m.Timestamp, err = r.timestamp()
 		case 5:
-			if !batched {
-				return &unknownField{
-					name: "id", known: "partition_id, headers, key, value, timestamp",
-				}
+			r.claim.producer, err = int64Of(r.s)
+		case 6:
+			r.claim.epoch, err = int32Of(r.s)
+		case 7:
+			r.claim.sequence, err = int32Of(r.s)
+		case 8:
+			r.claim.expected, err = int64Of(r.s)
+		case 9:
+			if !r.batched {
+				return &unknownField{name: "id", known: v3StreamFields}
 			}
-			if s.Kind() != jsonscan.String {
+			if r.s.Kind() != jsonscan.String {
 				return batchError("Batch entry identifier is not a valid string.")
 			}
-			record.id, err = textOf(s)
+			r.id, err = textOf(r.s)
 		}
 		return err
 	})
 }
 
-// v3Time reads an ISO 8601 time.
-func v3Time(s *jsonscan.Scanner) (*timestamppb.Timestamp, error) {
-	at, err := timeOf(s)
-	if err != nil {
-		return nil, err
-	}
-	return timestamppb.New(at.Truncate(time.Millisecond)), nil
-}
-
-func v3Headers(s *jsonscan.Scanner) (headers []*sluicev1.Header, err error) {
-	return headers, eachOf(s, headerCountMax, func() error {
-		header := &sluicev1.Header{}
-		named := false
-		err := v3HeaderFields.read(s, func(field uint) (err error) {
-			if field == 1 {
-				header.Value, err = s.Base64([]byte{})
-				return err
-			}
-			name, err := s.Text()
-			header.Name, named = string(name), true
-			return err
-		})
-		if err == nil && !named {
-			err = missing("name")
-		}
-		headers = append(headers, header)
-		return err
-	})
-}
-
-// v3DatumIn reads a key or value and checks what excludes what.
-func v3DatumIn(s *jsonscan.Scanner) (*v3Datum, error) {
-	d := &v3Datum{}
-	err := v3DatumFields.read(s, func(field uint) (err error) {
-		var text *string
+// datum reads a key or value and checks what excludes what.
+func (r *v3Reader) datum(d *v3Datum) error {
+	d.there = true
+	err := v3DatumFields.read(r.s, func(field uint) (err error) {
 		switch field {
 		case 0:
-			if text, err = textOf(s); err == nil {
-				d.kind = *text
-			}
+			d.kind, err = r.word()
 		case 1:
-			d.subject, err = textOf(s)
+			d.subject, err = textOf(r.s)
 		case 2:
-			if text, err = textOf(s); err == nil {
-				d.strategy = *text
-			}
+			d.strategy, err = r.word()
 		case 3:
-			d.id, err = int32Of(s)
+			d.id, err = int32Of(r.s)
 		case 4:
-			d.version, err = int32Of(s)
+			d.version, err = int32Of(r.s)
 		case 5:
-			d.schema, err = textOf(s)
+			d.schema, err = textOf(r.s)
 		case 6:
-			d.data, err = s.Skip()
-			if isNull(d.data) {
-				d.data = nil
-			}
+			err = r.data(d)
 		}
 		return err
 	})
 	if err == nil {
 		err = d.check()
 	}
-	return d, err
+	return err
 }
+
+// word reads a name that is mostly one of a few.
+func (r *v3Reader) word() (string, error) {
+	text, err := r.s.Text()
+	return r.name(text), err
+}
+
+// data reads what a datum holds: at once where its type came before and needs no
+// schema, else as a text for later.
+func (r *v3Reader) data(d *v3Datum) (err error) {
+	switch {
+	case r.s.Kind() == jsonscan.Null:
+		return r.s.Null()
+	case r.lazy:
+	case d.kind == kindBinary:
+		d.decoded, err = r.base64()
+		return err
+	case d.kind == kindString:
+		d.decoded, err = r.text()
+		return err
+	case d.kind == kindJSON:
+		d.decoded, err = r.json()
+		return err
+	}
+	d.data, err = r.s.Skip()
+	return err
+}
+
+// The types of data that need no schema.
+const (
+	kindBinary = "BINARY"
+	kindJSON   = "JSON"
+	kindString = "STRING"
+)
 
 // check returns the error of fields that exclude each other.
 func (d *v3Datum) check() error {
-	given := ""
-	for name, there := range map[string]bool{
-		"subject": d.subject != nil, "subject_name_strategy": d.strategy != "",
-		"schema_id": d.id != nil, "schema_version": d.version != nil, "schema": d.schema != nil,
-	} {
-		if there && (given == "" || name < given) {
-			given = name
-		}
-	}
 	switch d.kind {
-	case "BINARY", "JSON", "STRING":
-		if given != "" {
+	case kindBinary, kindJSON, kindString:
+		if given := d.schemaField(); given != "" {
 			return payloadError("'%s' cannot be used with 'type' %s.", given, d.kind)
 		}
 		return nil
@@ -199,10 +208,27 @@ func (d *v3Datum) check() error {
 		"TOPIC_RECORD_NAME.", clip(d.strategy))
 }
 
+// schemaField returns a field that is given and says something of a schema.
+func (d *v3Datum) schemaField() string {
+	switch {
+	case d.schema != nil:
+		return "schema"
+	case d.id != nil:
+		return "schema_id"
+	case d.version != nil:
+		return "schema_version"
+	case d.subject != nil:
+		return "subject"
+	case d.strategy != "":
+		return "subject_name_strategy"
+	}
+	return ""
+}
+
 // plain returns the bytes of a datum without a schema.
-func (d *v3Datum) plain() ([]byte, error) {
+func (r *v3Reader) plain(d *v3Datum) ([]byte, error) {
 	if d.data == nil {
-		return nil, nil
+		return d.decoded, nil
 	}
 	bad := func(what string) error {
 		return &shaped{
@@ -211,23 +237,29 @@ func (d *v3Datum) plain() ([]byte, error) {
 			fault.InvalidRequest,
 		}
 	}
+	start := len(r.bytes)
 	s := jsonscan.New(d.data)
 	switch {
-	case d.kind == "JSON":
-		return appendCompact(nil, d.data), nil
-	case s.Kind() != jsonscan.String && d.kind == "BINARY":
+	case d.kind == kindJSON:
+		r.bytes = appendCompact(r.bytes, d.data)
+	case s.Kind() != jsonscan.String && d.kind == kindBinary:
 		return nil, bad("a base64 string")
 	case s.Kind() != jsonscan.String:
 		return nil, bad("a string")
-	case d.kind == "BINARY":
-		decoded, err := s.Base64([]byte{})
+	case d.kind == kindBinary:
+		grown, err := s.Base64(r.bytes)
 		if err != nil {
 			return nil, bad("a valid base64 string: " + err.Error())
 		}
-		return decoded, nil
+		r.bytes = grown
+	default:
+		text, err := s.Text()
+		if err != nil {
+			return nil, err
+		}
+		r.bytes = append(r.bytes, text...)
 	}
-	text, err := s.Text()
-	return append([]byte{}, text...), err
+	return r.since(start), nil
 }
 
 // v3Written is what a receipt says of a key or value.
@@ -253,41 +285,6 @@ func appendWritten(dst []byte, w *v3Written) []byte {
 	dst = append(dst, `,"size":`...)
 	dst = strconv.AppendInt(dst, int64(w.size), 10)
 	return append(dst, '}')
-}
-
-// v3Ready is a record that can be sent, or the error of one that cannot.
-type v3Ready struct {
-	id         *string
-	record     *sluicev1.ProduceRecord
-	key, value *v3Written
-	err        error
-	last       bool // the stream ends after it
-}
-
-// receipt writes what became of a record, without the braces.
-func (r *v3Ready) receipt(
-	dst []byte, cluster, topic string, result *sluicev1.ProduceResult,
-) []byte {
-	dst = append(dst, `"error_code":200,"cluster_id":`...)
-	dst = appendText(dst, cluster)
-	dst = append(dst, `,"topic_name":`...)
-	dst = appendText(dst, topic)
-	dst = append(dst, `,"partition_id":`...)
-	dst = strconv.AppendInt(dst, int64(result.GetPartition()), 10)
-	dst = append(dst, `,"offset":`...)
-	dst = strconv.AppendInt(dst, result.GetOffset(), 10)
-	dst = append(dst, `,"timestamp":`...)
-	dst = appendTime(dst, result.GetTimestamp())
-	for _, side := range []struct {
-		name string
-		is   *v3Written
-	}{{"key", r.key}, {"value", r.value}} {
-		if side.is != nil {
-			dst = append(dst, `,"`+side.name+`":`...)
-			dst = appendWritten(dst, side.is)
-		}
-	}
-	return dst
 }
 
 // refusal returns the number and text of a receipt for a record that was not

@@ -1,10 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // objects cuts a stream of JSON objects, with any white space between them,
@@ -27,6 +27,9 @@ var (
 // objectReadBytes is how much is read at least at once.
 const objectReadBytes = 16 << 10
 
+// objectBuffers holds buffers of streams that have ended, of pooledBytesMax at most.
+var objectBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects {
 	return &objects{from: from, most: most, hold: hold}
 }
@@ -34,8 +37,29 @@ func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects
 // release gives back what it holds. It must not be used after that.
 func (o *objects) release() {
 	_ = o.hold(-int64(len(o.buf)))
+	if buf := o.buf; buf != nil && cap(buf) <= pooledBytesMax {
+		objectBuffers.Put(&buf)
+	}
 	o.buf = nil
 }
+
+// ahead returns what has been read and not been returned, from the next object on:
+// nothing where no object follows.
+func (o *objects) ahead() []byte {
+	for ; o.start < o.end; o.start++ {
+		switch o.buf[o.start] {
+		case ' ', '\t', '\r', '\n':
+			continue
+		case '{':
+			return o.buf[o.start:min(o.end, o.start+o.most)]
+		}
+		break
+	}
+	return nil
+}
+
+// skip goes on behind the first bytes of those ahead.
+func (o *objects) skip(bytes int) { o.start += bytes }
 
 // next returns the text of the next object, valid until the next call, or
 // io.EOF after the last one.
@@ -66,6 +90,9 @@ func (o *objects) next() ([]byte, error) {
 				if depth--; depth == 0 {
 					text := o.buf[o.start : at+1]
 					o.start = at + 1
+					if len(text) > o.most {
+						return nil, errObjectTooLarge
+					}
 					return text, nil
 				}
 			}
@@ -92,11 +119,9 @@ func (o *objects) fill() error {
 	kept := copy(o.buf, o.buf[o.start:o.end])
 	o.start, o.end = 0, kept
 	if len(o.buf)-kept < objectReadBytes {
-		size := max(2*len(o.buf), kept+objectReadBytes)
-		if err := o.hold(int64(size - len(o.buf))); err != nil {
+		if err := o.grow(kept); err != nil {
 			return err
 		}
-		o.buf = append(bytes.Clone(o.buf[:kept]), make([]byte, size-kept)...)
 	}
 	n, err := o.from.Read(o.buf[o.end:])
 	o.end += n
@@ -105,6 +130,27 @@ func (o *objects) fill() error {
 		return nil
 	}
 	return err
+}
+
+// grow makes the buffer larger, of which the first bytes are kept.
+func (o *objects) grow(kept int) error {
+	size := max(2*len(o.buf), kept+objectReadBytes)
+	if err := o.hold(int64(size - len(o.buf))); err != nil {
+		return err
+	}
+	if size <= cap(o.buf) {
+		o.buf = o.buf[:size]
+		return nil
+	}
+	var larger []byte
+	if pooled, _ := objectBuffers.Get().(*[]byte); cap(*pooled) >= size {
+		larger = (*pooled)[:size]
+	} else {
+		larger = make([]byte, size)
+	}
+	copy(larger, o.buf[:kept])
+	o.buf = larger
+	return nil
 }
 
 // latin1 reads ISO-8859-1 as UTF-8.

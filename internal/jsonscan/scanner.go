@@ -68,7 +68,8 @@ func (e *SyntaxError) Error() string {
 }
 
 // Scanner reads one text from its beginning to its end. It never panics and
-// allocates nothing in proportion to the text, but for strings with escapes.
+// allocates nothing in proportion to the text, but for strings with escapes and for
+// the names of objects, whose memory Reset uses again.
 // After an error it must not be used again. It is not safe for concurrent use.
 type Scanner struct {
 	src     []byte
@@ -76,11 +77,26 @@ type Scanner struct {
 	depth   int
 	first   bool   // nothing has been read of the array or object just entered
 	scratch []byte // the last string that had escapes
+	names   names  // of the objects that Skip is within
 }
 
 // New returns a scanner of src, which must not change while the scanner or a
 // slice that it returned is in use.
 func New(src []byte) *Scanner { return &Scanner{src: src} }
+
+// Reset makes the scanner one of src, as New does, and keeps its memory unless it
+// has had a very long string with escapes.
+func (s *Scanner) Reset(src []byte) {
+	if cap(s.scratch) > scratchKeptBytes {
+		s.scratch = nil
+	}
+	s.names.reset()
+	s.src, s.scratch = src, s.scratch[:0]
+	s.pos, s.depth, s.first = 0, 0, false
+}
+
+// scratchKeptBytes is how much of a scanner's memory outlives its text.
+const scratchKeptBytes = 1 << 20
 
 // Offset returns how many bytes have been read.
 func (s *Scanner) Offset() int { return s.pos }
@@ -303,22 +319,28 @@ func (s *Scanner) skipObject() error {
 	if err := s.EnterObject(); err != nil {
 		return err
 	}
-	var names seen
+	object := s.names.open()
 	for {
 		name, more, err := s.Key()
 		if !more || err != nil {
+			s.names.close(object)
 			return err
 		}
-		if names.add(name) {
+		if s.names.add(&object, name, s.isScratch(name)) {
 			return s.fail(s.pos, "the name %q occurs twice", clip(name))
 		}
-		if names.count() > KeyCountMax {
+		if s.names.count(&object) > KeyCountMax {
 			return s.fail(s.pos, "more than %d names in one object", KeyCountMax)
 		}
 		if _, err := s.Skip(); err != nil {
 			return err
 		}
 	}
+}
+
+// isScratch reports whether a text is where the next one with escapes will be.
+func (s *Scanner) isScratch(text []byte) bool {
+	return len(text) > 0 && len(s.scratch) > 0 && &text[0] == &s.scratch[0]
 }
 
 // Valid checks that src is one JSON value and nothing else.

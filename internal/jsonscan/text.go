@@ -3,7 +3,6 @@ package jsonscan
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -236,33 +235,3 @@ func clip(text []byte) string {
 	}
 	return strings.ToValidUTF8(string(text[:64]), "") + "..."
 }
-
-// seen is the set of names of one object.
-type seen struct {
-	few  []string
-	many map[string]struct{}
-}
-
-// add reports whether the name was there already, and adds it.
-func (n *seen) add(name []byte) bool {
-	if n.many != nil {
-		if _, ok := n.many[string(name)]; ok {
-			return true
-		}
-		n.many[string(name)] = struct{}{}
-		return false
-	}
-	if slices.Contains(n.few, string(name)) {
-		return true
-	}
-	n.few = append(n.few, string(name))
-	if len(n.few) == 16 {
-		n.many = make(map[string]struct{}, 32)
-		for _, earlier := range n.few {
-			n.many[earlier] = struct{}{}
-		}
-	}
-	return false
-}
-
-func (n *seen) count() int { return max(len(n.few), len(n.many)) }
