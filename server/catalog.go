@@ -87,8 +87,7 @@ func (s *Server) open(ctx context.Context, snapshot *cluster.Snapshot) error {
 	if err := s.store.ConfigureCleaner(cleanerConfig(snapshot.BrokerSettings())); err != nil {
 		errs = append(errs, fmt.Errorf("setting up compaction: %w", err))
 	}
-	jump := snapshot.BrokerSettings().RetentionClockJumpMax
-	if err := s.store.ConfigureRetention(jump); err != nil {
+	if err := s.store.ConfigureRetention(retentionConfig(snapshot.BrokerSettings())); err != nil {
 		errs = append(errs, fmt.Errorf("setting up retention: %w", err))
 	}
 	s.lead(old, next)
@@ -222,6 +221,12 @@ func cleanerConfig(settings setting.Broker) storage.CleanerConfig {
 	return storage.CleanerConfig{
 		Threads: settings.CleanerThreadCount, Backoff: settings.CleanerBackoff,
 		BufferBytes: settings.CleanerBufferBytes,
+	}
+}
+
+func retentionConfig(settings setting.Broker) storage.RetentionConfig {
+	return storage.RetentionConfig{
+		Interval: settings.RetentionCheckInterval, ClockJumpMax: settings.RetentionClockJumpMax,
 	}
 }
 

@@ -22,9 +22,8 @@ import (
 
 // quick is a node that looks after its logs all the time.
 func quick(t *testing.T, opts ...node.Option) *fixture {
-	return begin(t, append(opts, node.WithStorage(func(c *storage.Config) {
-		c.RetentionInterval = 5 * time.Millisecond
-	}))...)
+	return begin(t, append(opts,
+		node.WithSettings(map[string]string{"log.retention.check.interval.ms": "5"}))...)
 }
 
 // set changes settings of a topic, or of the broker if topic is "", and unsets those
@@ -91,6 +90,19 @@ func TestRetentionFollowsItsSettings(t *testing.T) {
 	assert.Equal(t, "5", e.Value("log_start_offset"))
 	assert.Equal(t, "9", e.Value("high_watermark"))
 	assert.Contains(t, err.Error(), "9")
+}
+
+func TestRetentionIsLookedAfterAsOftenAsIsSet(t *testing.T) {
+	f := begin(t)
+	f.create("t", 1, "segment.bytes", "2000")
+	log := f.partition("t", 0)
+	f.aged("t", 40, 30, 1)
+	f.set("", "log.retention.check.interval.ms", "5")
+	f.comes("a look at once", func() bool { return log.Start() == 2 })
+	f.aged("t", 20, 10, 0) // too late for that one
+	f.set("t", "retention.ms", fmt.Sprint(24*3_600_000/2))
+	f.comes("more looks", func() bool { return log.Start() == 5 })
+	f.set("", "log.retention.check.interval.ms", "-")
 }
 
 func TestACompactedTopicFollowsItsSettings(t *testing.T) {

@@ -135,6 +135,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	s.full.Store(-1)
 	s.sweeper.init()
 	s.cleaner.init(&cfg)
+	s.clock.interval.Store(int64(cfg.RetentionInterval))
 	s.clock.jumpMax.Store(int64(cfg.ClockJumpMax))
 	s.clock.changed = make(chan struct{}, 1)
 	s.late.init()

@@ -62,20 +62,27 @@ func (s *Store) CheckRetention(ctx context.Context) (Retention, error) {
 	return r, nil
 }
 
-// ConfigureRetention changes Config.ClockJumpMax, at once and until the store
-// closes. A jump that was right, of a node that was off for long or a clock that was
-// set, is accepted by an allowance above it; the next pass follows at once.
-func (s *Store) ConfigureRetention(clockJumpMax time.Duration) error {
+// RetentionConfig is what ConfigureRetention changes of Config: RetentionInterval
+// and ClockJumpMax.
+type RetentionConfig struct {
+	Interval     time.Duration
+	ClockJumpMax time.Duration
+}
+
+// ConfigureRetention changes the settings of retention, at once and until the store
+// closes, and the next pass follows a change at once. A jump of the clock that was
+// right, of a node that was off for long or a clock that was set, is accepted by an
+// allowance above it. Settings out of their range are refused.
+func (s *Store) ConfigureRetention(cfg RetentionConfig) error {
 	all := s.cfg
-	all.ClockJumpMax = clockJumpMax
+	all.RetentionInterval, all.ClockJumpMax = cfg.Interval, cfg.ClockJumpMax
 	if err := all.Validate(); err != nil {
 		return err
 	}
-	if time.Duration(s.clock.jumpMax.Swap(int64(clockJumpMax))) != clockJumpMax {
-		select {
-		case s.clock.changed <- struct{}{}:
-		default:
-		}
+	interval := s.clock.interval.Swap(int64(cfg.Interval))
+	jumpMax := s.clock.jumpMax.Swap(int64(cfg.ClockJumpMax))
+	if interval != int64(cfg.Interval) || jumpMax != int64(cfg.ClockJumpMax) {
+		signal(s.clock.changed)
 	}
 	return nil
 }
@@ -147,19 +154,22 @@ func (s *Store) admitRetire(g *group, p *Partition, now int64) (Offset, error) {
 
 // retentionLoop runs the passes until the store closes.
 func (s *Store) retentionLoop(ctx context.Context) error {
-	if s.cfg.RetentionInterval == 0 {
-		return nil
-	}
-	tick := time.NewTicker(s.cfg.RetentionInterval)
-	defer tick.Stop()
 	for {
+		every := time.Duration(s.clock.interval.Load())
+		var due <-chan time.Time
+		if every > 0 {
+			due = time.After(every)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.failed:
 			return nil
-		case <-tick.C:
+		case <-due:
 		case <-s.clock.changed:
+			if s.clock.interval.Load() == 0 {
+				continue
+			}
 		}
 		if _, err := s.CheckRetention(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("retention pass failed, trying again later", "error", err)
@@ -173,8 +183,9 @@ func (s *Store) retentionLoop(ctx context.Context) error {
 // jump too. A clock that jumped is trusted again once it has run evenly for as
 // long as the allowance.
 type retentionClock struct {
-	jumpMax atomic.Int64  // what is allowed
-	changed chan struct{} // has a token when that has changed
+	interval atomic.Int64  // between passes
+	jumpMax  atomic.Int64  // what is allowed
+	changed  chan struct{} // has a token when one of these has changed
 
 	mu     sync.Mutex
 	wallMs int64     // of the last trusted pass, 0 before the first ever

@@ -87,12 +87,15 @@ func TestRetentionEmptiesALogThatIsOldAltogether(t *testing.T) {
 	require.Zero(t, check(t, s).Moved)
 }
 
+// jump is the settings of a store whose passes are made by the test.
+func jump(allowed time.Duration) RetentionConfig { return RetentionConfig{ClockJumpMax: allowed} }
+
 func TestRetentionWaitsForTheSettingsAfterARestart(t *testing.T) {
 	s, _, _ := retentionStore(t, func(c *PartitionConfig) { c.RetentionMs = -1 })
 	s = reopen(t, s)
 	p := partitionOf(t, s, 0)
 	p.store.cfg.Clock = func() time.Time { return time.Now().AddDate(1, 0, 0) }
-	require.NoError(t, s.ConfigureRetention(100*365*24*time.Hour))
+	require.NoError(t, s.ConfigureRetention(jump(100*365*24*time.Hour)))
 	check(t, s)
 	require.EqualValues(t, 0, p.Start(), "the default would have removed all")
 	settings := DefaultPartitionConfig()
@@ -123,14 +126,14 @@ func TestAClockThatJumpsRemovesNothing(t *testing.T) {
 	require.EqualValues(t, 5, p.Start())
 
 	require.Greater(t, s.ClockJump(), 364*24*time.Hour)
-	require.Error(t, s.ConfigureRetention(time.Second), "less than the range")
-	require.NoError(t, s.ConfigureRetention(100*24*time.Hour))
+	require.Error(t, s.ConfigureRetention(jump(time.Second)), "less than the range")
+	require.NoError(t, s.ConfigureRetention(jump(100*24*time.Hour)))
 	require.NotEmpty(t, check(t, s).Refused, "still above what is allowed")
 	require.EqualValues(t, 5, p.Start())
-	require.NoError(t, s.ConfigureRetention(400*24*time.Hour))
+	require.NoError(t, s.ConfigureRetention(jump(400*24*time.Hour)))
 	require.Empty(t, check(t, s).Refused)
 	require.EqualValues(t, 10, p.Start())
-	require.NoError(t, s.ConfigureRetention(24*time.Hour))
+	require.NoError(t, s.ConfigureRetention(jump(24*time.Hour)))
 	require.Empty(t, check(t, s).Refused, "the clock is trusted from there on")
 	require.Zero(t, s.ClockJump())
 }

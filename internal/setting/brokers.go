@@ -56,7 +56,8 @@ var brokerLogs = []Setting{
 		Unit: UnitBytes, Dynamic: true, Doc: "Default of the topic setting retention.bytes.",
 	}, {
 		Name: "log.retention.check.interval.ms", Type: Long, Default: "300000", Min: 1,
-		Max: anyLong, Unit: UnitMillis, Doc: "How often old segments are looked for.",
+		Max: anyLong, Unit: UnitMillis, Dynamic: true,
+		Doc: "How often old segments are looked for. A change is followed by a look at once.",
 	}, {
 		Name: "log.retention.clock.jump.max.ms", Type: Long, Default: "86400000", Min: 60_000,
 		Max: anyLong, Unit: UnitMillis, Dynamic: true,
