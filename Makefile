@@ -96,6 +96,10 @@ crash: ## The same for CRASH_MINUTES (default 10); needs root and /dev/fuse.
 crash-mutations: ## Leave out the log's rules one by one: is it found? Needs root and /dev/fuse.
 	bash tests/crash/mutations.sh
 
+.PHONY: crash-mutations-short
+crash-mutations-short: ## The same as far as the tests of storage/ find it; needs nothing.
+	bash tests/crash/mutations.sh short
+
 .PHONY: groups-short
 groups-short: build ## A consumer group whose members, and node, are killed, a few times.
 	GROUPS_SLUICE=$(BIN) GROUPS_ROUNDS=6 go test -count=1 -timeout 10m -v -run Processes \

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -141,15 +142,14 @@ func TestDamageInTheJournalIsToldAndWhatFollowsIsKept(t *testing.T) {
 }
 
 // TestAMissingJournalFileIsTold takes files away from a store that was killed before
-// its next checkpoint, each with records that were answered.
+// its next checkpoint, each with records that were answered, and from one that was closed.
 func TestAMissingJournalFileIsTold(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	cfg.CheckpointInterval = 1 << 40
 	s := settled(t, cfg)
 	p := createTest(t, s, 0)
-	for range 3 {
-		appendTest(t, p, spec{size: 900 << 10})
-		appendTest(t, p, spec{size: 900 << 10})
+	missed := func() {
+		t.Helper()
 		for _, number := range s.journal.numbers() {
 			cfg := s.cfg
 			cfg.Dir = copyDir(t, s.cfg.Dir)
@@ -157,10 +157,17 @@ func TestAMissingJournalFileIsTold(t *testing.T) {
 			c := openTest(t, cfg)
 			require.Equal(t, VerdictLossy, c.Verdict())
 			missing := fmt.Sprintf("journal file %d is missing", number)
-			require.Contains(t, c.reasons.String(), missing)
+			require.Equal(t, 1, strings.Count(strings.Join(c.reasons, ";"), missing), c.reasons)
 		}
 	}
+	for range 3 {
+		appendTest(t, p, spec{size: 900 << 10})
+		appendTest(t, p, spec{size: 900 << 10})
+		missed()
+	}
 	require.GreaterOrEqual(t, len(s.journal.numbers()), 3)
+	require.NoError(t, s.Close())
+	missed()
 }
 
 // TestUnsyncedFramesMayGoInAnyOrder takes away any sectors of what was not
@@ -209,6 +216,37 @@ func TestUnsyncedFramesMayGoInAnyOrder(t *testing.T) {
 			require.Equal(t, want[:at], readAll(t, q)[:at])
 		})
 	}
+}
+
+// TestWhatLiesBehindTheEndDoesNotComeBack breaks an unsynced frame, so that the journal
+// ends there, and writes another of the same length in its place: those behind it would
+// follow it well.
+func TestWhatLiesBehindTheEndDoesNotComeBack(t *testing.T) {
+	early := func(p *Partition, count int) {
+		for range count {
+			_, err := p.Append(context.Background(),
+				AppendRequest{Batch: spec{size: 300}.encode(t), Early: true})
+			require.NoError(t, err)
+		}
+	}
+	s := settled(t, testConfig(t.TempDir()))
+	p := flushing(t, s, FlushNever, 0)
+	appendTest(t, p, spec{})
+	early(p, 6)
+	cfg := s.cfg
+	cfg.Dir = copyDir(t, s.cfg.Dir)
+	path := filepath.Join(cfg.Dir, journalFileName(1))
+	starts := frameStarts(t, path)
+	flipAt(t, path, starts[len(starts)-4]+frameHeadBytes+30)
+	c := openTest(t, cfg)
+	q := partitionOf(t, c, 0)
+	require.EqualValues(t, 4, q.End())
+	q.Configure(p.Config())
+	early(q, 1)
+	c = crashed(t, c)
+	again := frameStarts(t, filepath.Join(c.cfg.Dir, journalFileName(1)))
+	require.Equal(t, starts[:len(again)], again, "the frame is as long as the one it replaced")
+	require.EqualValues(t, 5, partitionOf(t, c, 0).End())
 }
 
 // loseSectors loses some of what a file has from a place on, and maybe its end.

@@ -94,6 +94,9 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 		"broken meta": {func(c *Config) {
 			rewrite(t, c.Dir, metaName, "{", "")
 		}, metaName},
+		"changed meta": {func(c *Config) {
+			rewrite(t, c.Dir, metaName, `"initialised": true`, `"initialised": false`)
+		}, "is damaged: its checksum is"},
 		"lost meta": {func(c *Config) {
 			require.NoError(t, os.Remove(filepath.Join(c.Dir, metaName)))
 		}, "holds a log but no meta.json"},
@@ -142,7 +145,9 @@ func TestVerdictsFollowTheEvidence(t *testing.T) {
 		c := crashed(t, s)
 		require.Equal(t, VerdictRecovered, c.Verdict())
 		require.Equal(t, readAll(t, p), readAll(t, partitionOf(t, c, 0)))
-		require.Equal(t, VerdictClean, reopen(t, c).Verdict())
+		c = reopen(t, c)
+		require.Equal(t, VerdictClean, c.Verdict())
+		require.NoFileExists(t, filepath.Join(c.cfg.Dir, cleanName), "it is for one start")
 	})
 	t.Run("lost database", func(t *testing.T) {
 		cfg := s.cfg
@@ -258,6 +263,7 @@ func TestAFailedCommitEndsTheStore(t *testing.T) {
 	_, err = p.Read(context.Background(), ReadRequest{})
 	require.ErrorIs(t, err, fault.StorageError)
 	require.ErrorIs(t, s.Close(), broken)
+	require.NoFileExists(t, filepath.Join(s.cfg.Dir, cleanName))
 
 	c := openTest(t, s.cfg)
 	require.NotEqual(t, VerdictClean, c.Verdict())

@@ -120,13 +120,13 @@ func TestAnIndexAheadOfTheJournalIsTold(t *testing.T) {
 }
 
 // TestNothingSaysMoreThanWasSynced takes the evidence of a store that cannot sync: its
-// checkpoint must not name what is written only, nor may a Close that fails leave the
-// marker of a clean stop.
+// checkpoint must name neither commits nor files that are written only, nor may there be
+// the marker of a clean stop before the stop.
 func TestNothingSaysMoreThanWasSynced(t *testing.T) {
 	s := settled(t, testConfig(t.TempDir()))
 	p := flushing(t, s, FlushNever, 0)
 	appendTest(t, p, spec{})
-	synced := uint64(s.durable.Load())
+	synced, named := uint64(s.durable.Load()), s.journal.numbers()
 	entered, release := stall(s)
 	goOn := sync.OnceFunc(func() { close(release) })
 	defer goOn()
@@ -134,15 +134,17 @@ func TestNothingSaysMoreThanWasSynced(t *testing.T) {
 	<-entered
 	for range 5 {
 		_, err := p.Append(context.Background(),
-			AppendRequest{Batch: spec{}.encode(t), Early: true})
+			AppendRequest{Batch: spec{size: 900 << 10}.encode(t), Early: true})
 		require.NoError(t, err)
 	}
 	require.Greater(t, uint64(s.written.Load()), synced+1)
+	require.Greater(t, len(s.journal.numbers()), len(named))
 	require.NoError(t, s.writeCheckpoint())
 	was, err := readCheckpoint(s.cfg.Dir)
 	require.NoError(t, err)
 	require.Equal(t, synced, was.Commit)
 	require.LessOrEqual(t, was.Indexed.Commit, synced)
+	require.Len(t, was.Files, len(named), "a power cut may take the name of a new file")
 
 	closed := make(chan error)
 	go func() { closed <- s.Close() }()

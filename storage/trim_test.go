@@ -183,6 +183,7 @@ func TestDamagedJournalFilesAreNotCollected(t *testing.T) {
 		appendTest(t, p, spec{size: 50 << 10, text: fmt.Sprintf("%050000d", i)})
 	}
 	flipBit(t, s, 35)
+	damaged := placeOf(t, s, 35)
 	_, err := p.Trim(context.Background(), 34)
 	require.NoError(t, err)
 	require.NoError(t, s.sweep(context.Background()))
@@ -191,5 +192,7 @@ func TestDamagedJournalFilesAreNotCollected(t *testing.T) {
 	require.NoError(t, err, "a batch behind the damage was thrown away")
 	require.Equal(t, at+1, c.NextOffset)
 	require.NoError(t, p.Corrupt())
-	require.FileExists(t, s.journal.path(placeOf(t, s, 35).file))
+	require.True(t, s.journal.files[damaged.file].spared, "it was not about to be collected")
+	require.FileExists(t, s.journal.path(damaged.file))
+	require.Equal(t, damaged, placeOf(t, s, 35))
 }

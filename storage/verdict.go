@@ -30,6 +30,17 @@ func (f *findings) addf(format string, args ...any) {
 	*f = append(*f, fmt.Sprintf(format, args...))
 }
 
+// once returns each finding once, in order: a file that is missing is missed by
+// whoever looks for it.
+func (f findings) once() findings {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(f, func(text string) bool {
+		was := seen[text]
+		seen[text] = true
+		return was
+	})
+}
+
 // String returns the first few findings as one line.
 func (f findings) String() string {
 	const shown = 5
@@ -64,7 +75,7 @@ func (s *Store) examine(found evidence) (Verdict, findings) {
 			bad.addf("tables %v are missing", missing)
 		}
 	}
-	return verdict, bad
+	return verdict, bad.once()
 }
 
 // compare finds what a checkpoint names and the database has not, and returns

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -318,7 +319,8 @@ func survivor(old, page []byte, how severity, random *rand.Rand) []byte {
 	return mixed
 }
 
-// aims are the events after which the power goes in turn.
+// aims are the events after which the power goes in turn; CRASH_AIM, a part of a name,
+// chooses some of them.
 func aims() []aim {
 	named := func(wanted, pattern string) func(op, name string) bool {
 		return func(op, name string) bool {
@@ -326,8 +328,9 @@ func aims() []aim {
 			return op == wanted && ok
 		}
 	}
-	return []aim{
+	all := []aim{
 		{name: "any time"},
+		{name: "a write", match: named(opWrite, "")},
 		{name: "journal rotates", match: named(opCreate, "*.log")},
 		{name: "memtable rotates", match: named(opCreate, "*.mem")},
 		{name: "table is written", match: named(opCreate, "*.sst")},
@@ -338,6 +341,9 @@ func aims() []aim {
 		{name: "start", match: func(string, string) bool { return true }},
 		{name: "stop", match: func(string, string) bool { return true }},
 	}
+	return slices.DeleteFunc(all, func(a aim) bool {
+		return !strings.Contains(a.name, os.Getenv("CRASH_AIM"))
+	})
 }
 
 // list returns the path of every file, with its size, for messages.

@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# Shows that the tests of the log's promise can fail: tests/crash/mutations.sh. One rule at
-# a time is left out of a copy of the sources, and the tests that are to find it are run. It
-# fails if a rule can be left out unseen, or is not where this script looks for it. Power
-# cuts need root and /dev/fuse, as for the crash suite.
+# Shows that the tests of the log's promise can fail: tests/crash/mutations.sh [short] [RULE].
+# One rule at a time is left out of a copy of the sources, and the tests that are to find it
+# are run. It fails if a rule can be left out unseen, or is not where this script looks for
+# it. The crash suite's part takes power cuts, which need root and /dev/fuse; the short form
+# leaves it out. RULE, a part of a rule's name, chooses some of the rules.
 set -euo pipefail
 cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
+short=
+if [ "${1:-}" = short ]; then
+  short=yes
+  shift
+fi
+chosen=${1:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-unseen=0
+unseen=0 tried=0
 
-# without RULE FILE SED-EXPRESSION PACKAGE TESTS
+# without RULE FILE SED-EXPRESSION PACKAGE TESTS [AIM OF POWER CUTS]
 without() {
+  [[ "$1" == *"$chosen"* ]] || return 0
+  [ -z "$short" ] || [ "$4" != tests/crash ] || return 0
+  tried=$((tried + 1))
   rm -rf "$copy/sources" && mkdir "$copy/sources"
   git ls-files -z | xargs -0 cp --parents -t "$copy/sources"
   sed -i "$3" "$copy/sources/$2"
@@ -20,10 +30,10 @@ without() {
     return
   fi
   local status=0
-  (cd "$copy/sources/$4" && go vet . && CRASH_MINUTES=1 timeout 600 \
+  (cd "$copy/sources/$4" && go vet . && CRASH_MINUTES=1 CRASH_AIM="${6:-}" timeout 600 \
     go test -count=1 -run "$5" .) >"$copy/out" 2>&1 || status=$?
   if [ "$status" = 0 ] || ! grep -q -- '^--- FAIL' "$copy/out" || grep -q 'needs' "$copy/out"; then
-    echo "UNSEEN  $1"
+    echo "UNSEEN  $1, by $5 of $4"
     tail -n 20 "$copy/out"
     unseen=$((unseen + 1))
     return
@@ -31,10 +41,25 @@ without() {
   echo "found   $1, by $(sed -n 's/^--- FAIL: \([A-Za-z]*\).*/\1/p' "$copy/out" | paste -sd' ')"
 }
 
+# What is on disk before it counts.
 without 'a sync before the answer' storage/commit.go \
-  's/err = s.engine.sync(uint64(s.written.Load()))/err = error(nil)/' tests/crash 'PowerCut'
+  's/err = s.engine.sync(uint64(s.written.Load()))/err = error(nil)/' tests/crash 'PowerCut' 'a write'
 without 'a sync before the answer' storage/commit.go \
   's/err = s.engine.sync(uint64(s.written.Load()))/err = error(nil)/' storage 'FailedCommit'
+without 'an end of the store with a failed sync' storage/commit.go \
+  's/err = s.failAll(err)$/err = error(nil)/' storage 'FailedCommit'
+without 'an end of the store with a failed sync' storage/commit.go \
+  's/err = s.failAll(err)$/err = error(nil)/' tests/crash 'FailedSync'
+without 'the durable name of a new journal file' storage/journal.go \
+  '/len(names) == 0/,/names: %w/s/syncDir(j.dir)/error(nil)/' tests/crash 'PowerCut' 'a write'
+without 'the durable name of the directory' storage/open.go \
+  's/if err := syncDir(parent)/if err := error(nil)/' tests/crash 'PowerCut' 'a write'
+without 'a sync of what a kill left' storage/open.go \
+  's/err := s.journal.secure(from.File)/err := error(nil)/' tests/crash 'KillThenCut'
+without 'durable names of the tables that a checkpoint counts on' storage/open.go \
+  's/^\t\t\tfrom = safe .*/\t\t\t_ = safe/' storage 'AheadOfTheJournal'
+
+# What is believed when it is read.
 without 'the checksum of what is read' storage/read.go \
   '/^func parseStored/,/^}/s/if verify {/if verify \&\& at < 0 {/' storage 'Damage|Scrub|Corrupt'
 without 'the checksum of what is read' storage/read.go \
@@ -42,19 +67,53 @@ without 'the checksum of what is read' storage/read.go \
 without 'the checksum of the last frames' storage/replay.go \
   's/castagnoli) != h.dataCRC {/castagnoli) != h.dataCRC \&\& r.next == 0 {/' storage 'Cut|Journal|Sectors'
 without 'the checksum of the last frames' storage/replay.go \
-  's/castagnoli) != h.dataCRC {/castagnoli) != h.dataCRC \&\& r.next == 0 {/' tests/crash 'PowerCut'
+  's/castagnoli) != h.dataCRC {/castagnoli) != h.dataCRC \&\& r.next == 0 {/' \
+  tests/crash 'PowerCut' 'a write'
+without 'batches that follow one another' storage/read.go \
+  's/if at != next && (at < next/if at < 0 \&\& (at < next/' storage 'MissingBatch'
+without 'a broken frame that was on disk is no end' storage/replay.go \
+  's/if r.next > max(r.known, synced) {/if r.next > max(r.known, synced) || at > 0 {/' storage 'Journal'
+without 'a check before a batch is moved' storage/collect.go \
+  's/_, err = parseStored(base, value, true)/_, err = parseStored(base, value, false)/' \
+  storage 'Collect'
+without 'an end that is cut off behind the last frame' storage/journal.go \
+  's/if f.size.Load() > int64(end.At) {/if f.size.Load() > int64(end.At)+1<<40 {/' storage 'BehindTheEnd'
+
+# What a start says.
 without 'an index that is not ahead of the journal' storage/open.go \
   's/if held.Commit > last {/if held.Commit > last+1<<40 {/' storage 'AheadOfTheJournal'
 without 'a marker of a clean stop after the stop' storage/store.go \
   's/^\terr := s.tasks.Close()/\t_ = s.markClean()\n&/; s/err = s.markClean()/err = error(nil)/' \
-  storage 'NothingSays'
+  storage 'FailedCommit'
+without 'a marker of a clean stop that is taken away' storage/evidence.go \
+  's/if err := os.Remove(filepath.Join(dir, cleanName))/if err := error(nil)/' storage 'Verdicts'
 without 'a checkpoint of what is synced' storage/store.go \
   's/Commit: uint64(s.durable.Load()), Indexed/Commit: uint64(s.written.Load()), Indexed/' \
   storage 'NothingSays'
-without 'a sync of what a kill left' storage/open.go \
-  's/err := s.journal.secure(from.File)/err := error(nil)/' tests/crash 'KillThenCut'
+without 'a checkpoint before the answer from a new file' storage/commit.go \
+  's/if !s.journal.named.Swap(false) {/if s.journal.named.Swap(false) || !s.journal.named.Load() {/' \
+  storage 'MissingJournalFile'
+without 'a checkpoint of files with durable names' storage/journal.go \
+  's/^\t\tif f.named {/\t\tif f.named || number > 0 {/' storage 'NothingSays'
+without 'a file that is missing is missed' storage/open.go \
+  's/if s.journal.files\[c.File\] == nil {/if s.journal.files[c.File] == nil \&\& c.File == 0 {/' \
+  storage 'MissingJournalFile'
+without 'a verdict that stays until it is noted' storage/open.go \
+  's/if s.meta.Verdict != "" && verdict != VerdictLossy {/if s.meta.Verdict == "none" {/' \
+  storage 'Verdicts'
+without 'tables that are not taken for nothing' storage/manifest.go \
+  's/if err == nil && len(names) > 0 {/if err == nil \&\& len(names) > 1<<20 {/' storage 'Manifest'
+without 'the checksum of whose directory it is' storage/evidence.go \
+  's/if m.Format == formatVersion && m.Sum != m.sum() {/if m.Format < 0 {/' storage 'Foreign'
+without 'a floor of free space' storage/writer.go \
+  's/if free := s.full.Load(); free >= 0 {/if free := s.full.Load(); free >= 1<<60 {/' \
+  storage 'FreeSpaceFloor'
+
+# What compaction may take.
 without 'a marker that outlives its transaction' storage/clean.go \
   's/return false, !left, nil/return false, left || true, nil/' storage 'MarkerOutlives'
 without 'an end of compaction at open transactions' storage/clean_pass.go \
   's/c.to = max(from, c.c.txns.decided(c.to))/c.to = max(from, c.to)/' storage 'OpenTransaction'
+[ "$tried" -gt 0 ] || { echo "no rule has '$chosen' in its name" >&2; exit 2; }
+echo "$((tried - unseen)) of $tried found"
 exit "$((unseen > 0))"
