@@ -139,7 +139,7 @@ func (s *Server) openTopics(
 			continue
 		}
 		opening.Go(func() error {
-			opened[i] = s.openTopic(ctx, t, settings)
+			opened[i] = s.openTopic(ctx, t, settings, old.topics[t.Name])
 			return nil
 		})
 	}
@@ -148,9 +148,10 @@ func (s *Server) openTopics(
 }
 
 // openTopic opens the partitions of a topic that the node keeps, and gives each
-// its part. One that fails does not keep the others from it.
+// its part, but for those that have it in the old one. One that fails does not keep
+// the others from it.
 func (s *Server) openTopic(
-	ctx context.Context, t cluster.Topic, settings setting.Topic,
+	ctx context.Context, t cluster.Topic, settings setting.Topic, old *topic,
 ) *topic {
 	opened := &topic{
 		Topic:    t,
@@ -169,6 +170,13 @@ func (s *Server) openTopic(
 		if !slices.Contains(p.Replicas, s.cluster.NodeID()) {
 			continue
 		}
+		a := replica.Assignment{
+			Topic: t.Name, ID: t.ID, State: p, MinISR: p.MinISR(settings.InSyncReplicasMin),
+		}
+		if kept := old.keeps(t.ID, settings, i); kept != nil && kept.Plays(a) {
+			opened.logs[i] = kept
+			continue
+		}
 		creating.Go(func() error {
 			id := storage.PartitionID{Topic: storage.TopicID(t.ID), Partition: p.ID}
 			log, err := s.store.Create(ctx, id, cfg) // or the one that is there
@@ -176,14 +184,19 @@ func (s *Server) openTopic(
 				return err
 			}
 			opened.logs[i] = s.replicas.Keep(log)
-			return opened.logs[i].Assign(ctx, replica.Assignment{
-				Topic: t.Name, ID: t.ID, State: p,
-				MinISR: p.MinISR(settings.InSyncReplicasMin),
-			})
+			return opened.logs[i].Assign(ctx, a)
 		})
 	}
 	opened.failed = creating.Wait()
 	return opened
+}
+
+// keeps returns the replica of a partition that is open with the settings, or nil.
+func (t *topic) keeps(id cluster.UUID, settings setting.Topic, partition int) *replica.Partition {
+	if t == nil || t.ID != id || t.settings != settings || partition >= len(t.logs) {
+		return nil
+	}
+	return t.logs[partition]
 }
 
 // partitionConfig translates the settings that storage acts on.

@@ -92,9 +92,6 @@ func (f *feed) run(ctx context.Context) error {
 
 // seen publishes the snapshot after changes.
 func (f *feed) seen(events []event, revision int64) error {
-	if len(events) == 0 {
-		return nil // a notice that the watch is alive
-	}
 	next, err := f.snapshot().apply(events, revision)
 	if err != nil {
 		return formatError{err}

@@ -41,7 +41,7 @@ func (c *controller) admit(ctx context.Context, s *Snapshot, node int32) error {
 	guards := []guard{c.mine(s), c.store.unchanged(keyEpoch(node), epoch.mod)}
 	changes := s.planAdmit(node)
 	for chunk := range slices.Chunk(changes, repairsPerWrite) {
-		if err := c.writePartitions(ctx, s, guards, chunk); err != nil {
+		if _, err := c.writePartitions(ctx, s, guards, chunk); err != nil {
 			return err
 		}
 	}
@@ -166,38 +166,53 @@ func (s *Snapshot) unclean(p Partition) Partition {
 	return p
 }
 
-// writeEach writes changes that are independent of each other, many at once. A
-// partition that has changed meanwhile is left to the next snapshot.
+// writeEach writes changes that are independent of each other, many at once, and
+// returns when the snapshot has them: on an older one they would be planned again.
+// A partition that has changed meanwhile is left to the next snapshot.
 func (c *controller) writeEach(
 	ctx context.Context, s *Snapshot, changes []partitionChange,
 ) error {
-	guards := []guard{c.mine(s)}
+	revision, err := c.writeHalves(ctx, s, changes)
+	if err != nil {
+		return err
+	}
+	_, err = c.feed.await(ctx, revision)
+	return err
+}
+
+// writeHalves writes changes, in halves where they conflict, and returns the
+// revision of the last write.
+func (c *controller) writeHalves(
+	ctx context.Context, s *Snapshot, changes []partitionChange,
+) (written int64, err error) {
 	for chunk := range slices.Chunk(changes, repairsPerWrite) {
-		err := c.writePartitions(ctx, s, guards, chunk)
-		if !errors.Is(err, errConflict) {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		for i := range chunk {
-			err := c.writePartitions(ctx, s, guards, chunk[i:i+1])
-			if err != nil && !errors.Is(err, errConflict) {
-				return err
+		revision, err := c.writePartitions(ctx, s, []guard{c.mine(s)}, chunk)
+		half := len(chunk) / 2
+		switch {
+		case err == nil:
+			written = max(written, revision)
+		case !errors.Is(err, errConflict):
+			return written, err
+		case half > 0:
+			for _, part := range [][]partitionChange{chunk[:half], chunk[half:]} {
+				revision, err := c.writeHalves(ctx, s, part)
+				if err != nil {
+					return written, err
+				}
+				written = max(written, revision)
 			}
 		}
 	}
-	return nil
+	return written, nil
 }
 
 // writePartitions writes changes in one transaction. Whoever becomes a leader
 // must not have started anew meanwhile.
 func (c *controller) writePartitions(
 	ctx context.Context, s *Snapshot, guards []guard, changes []partitionChange,
-) error {
+) (int64, error) {
 	all, writes := c.partitionWrites(s, guards, changes)
-	_, err := c.store.commit(ctx, all, writes...)
-	return err
+	return c.store.commit(ctx, all, writes...)
 }
 
 // partitionWrites returns the writes of changes, and their guards beside those

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -187,28 +188,45 @@ func (s *store) list(ctx context.Context) ([]event, int64, error) {
 	}
 }
 
-// watch calls seen with the changes from a revision on, all of one revision at
-// once, in order. It returns an error when the watch breaks;
-// rpctypes.ErrCompacted says that older revisions are gone.
+// watch calls seen with the changes from a revision on, in order, and with all of
+// one revision at once. Changes that came while seen was at work are one call: so
+// many small ones cost about as much as a few. It returns an error when the watch
+// breaks; rpctypes.ErrCompacted says that older revisions are gone.
 func (s *store) watch(
 	ctx context.Context, from int64, seen func([]event, int64) error,
 ) error {
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	changes := s.client.Watch(ctx, s.root, clientv3.WithPrefix(), clientv3.WithRev(from))
-	for answer := range changes {
-		if err := answer.Err(); err != nil {
-			return err
-		}
-		events := make([]event, 0, len(answer.Events))
-		for _, e := range answer.Events {
-			change := s.eventOf(e.Kv)
-			if e.Type == clientv3.EventTypeDelete {
-				change.value = nil
+	came := make(chan clientv3.WatchResponse, watchBacklog)
+	reading.Go(func() {
+		defer close(came)
+		for answer := range changes {
+			select {
+			case came <- answer:
+			case <-ctx.Done():
+				return
 			}
-			events = append(events, change)
 		}
-		if err := seen(events, answer.Header.Revision); err != nil {
+	})
+	for answer := range came {
+		var events []event
+		var revision int64
+		err := answer.Err()
+		for more := true; more && err == nil; {
+			events, revision = s.appendEvents(events, answer), answer.Header.Revision
+			if answer, more = waiting(came); more {
+				err = answer.Err()
+			}
+		}
+		if len(events) > 0 { // otherwise a notice that the watch is alive
+			if err := seen(events, revision); err != nil {
+				return err
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -216,6 +234,30 @@ func (s *store) watch(
 		return ctx.Err()
 	}
 	return errors.New("the watch ended")
+}
+
+// watchBacklog is how many answers of a watch wait for the one that is at work.
+const watchBacklog = 256
+
+// waiting returns an answer that is there already.
+func waiting(came <-chan clientv3.WatchResponse) (clientv3.WatchResponse, bool) {
+	select {
+	case answer, ok := <-came:
+		return answer, ok
+	default:
+		return clientv3.WatchResponse{}, false
+	}
+}
+
+func (s *store) appendEvents(to []event, answer clientv3.WatchResponse) []event {
+	for _, e := range answer.Events {
+		change := s.eventOf(e.Kv)
+		if e.Type == clientv3.EventTypeDelete {
+			change.value = nil
+		}
+		to = append(to, change)
+	}
+	return to
 }
 
 // grant makes a lease.

@@ -8,38 +8,88 @@ import (
 	"github.com/sluicelog/sluice/server/cluster"
 )
 
-// changesMax is how many changes of in-sync sets a node has in flight.
-const changesMax = 32
+// changing is a change of an in-sync set that a leader has begun.
+type changing struct {
+	p      *Partition
+	l      *leader
+	change cluster.ISRChange
+}
 
-// change writes a change of the in-sync set. If its outcome is not known, the
-// partition is rewritten until that or the change shows in the metadata (M2):
-// meanwhile the high watermark waits for everyone who may be in the set.
-func (p *Partition) change(ctx context.Context, l *leader, change cluster.ISRChange) {
-	r := p.set
+// ask lets a change of an in-sync set be written. Each partition has at most one
+// in flight (L4), so there are never more than partitions.
+func (r *Replicas) ask(c changing) {
+	r.mu.Lock()
+	r.asked = append(r.asked, c)
+	r.mu.Unlock()
 	select {
-	case r.changes <- struct{}{}:
-		defer func() { <-r.changes }()
-	case <-ctx.Done():
-		return
+	case r.asking <- struct{}{}:
+	default:
 	}
-	err := r.cfg.Cluster.ChangeISR(ctx, change)
-	switch {
-	case err == nil:
-		return // the metadata will say so
-	case cluster.IsConflict(err):
-		p.refused(l, change.Base)
-		return
-	}
-	r.cfg.Logger.Warn("a change of in-sync replicas may or may not be made; making sure",
-		"partition", p.log.ID().String(), "error", err)
-	for p.unsettled(l, change.Base) {
-		if run.Pause(ctx, unsettledRetry) != nil {
-			return
+}
+
+// changeISRs writes the changes that are asked for, all of those that came while
+// the last ones were written at once: when a node comes back, every partition that
+// it follows asks.
+func (r *Replicas) changeISRs(ctx context.Context) error {
+	for {
+		select {
+		case <-r.asking:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		if p.unsettled(l, change.Base) {
-			_ = r.cfg.Cluster.Rewrite(ctx, change.Topic, change.Partition, change.Base)
+		r.mu.Lock()
+		asked := r.asked
+		r.asked = nil
+		r.mu.Unlock()
+		if err := r.changeAll(ctx, asked); err != nil {
+			return err
 		}
 	}
+}
+
+// changeAll writes changes, and returns when the outcome of each is known. What
+// is not known by the answer is made sure by rewriting the partition until that or
+// the change shows in the metadata (M2): meanwhile its high watermark waits for
+// everyone who may be in the set.
+func (r *Replicas) changeAll(ctx context.Context, asked []changing) error {
+	var open []changing
+	var why error
+	for i, err := range r.cfg.Cluster.ChangeISRs(ctx, changesOf(asked)) {
+		switch {
+		case err == nil: // the metadata will say so
+		case cluster.IsConflict(err):
+			asked[i].p.refused(asked[i].l, asked[i].change.Base)
+		default:
+			open, why = append(open, asked[i]), err
+		}
+	}
+	if len(open) > 0 && ctx.Err() == nil {
+		r.cfg.Logger.Warn("changes of in-sync replicas may or may not be made; making sure",
+			"partitions", len(open), "first", open[0].p.log.ID().String(), "error", why)
+	}
+	for {
+		var left []changing
+		for _, c := range open {
+			if c.p.unsettled(c.l, c.change.Base) {
+				left = append(left, c)
+			}
+		}
+		if open = left; len(open) == 0 {
+			return nil
+		}
+		if err := run.Pause(ctx, unsettledRetry); err != nil {
+			return err
+		}
+		_ = r.cfg.Cluster.RewriteISRs(ctx, changesOf(open))
+	}
+}
+
+func changesOf(all []changing) []cluster.ISRChange {
+	changes := make([]cluster.ISRChange, 0, len(all))
+	for _, c := range all {
+		changes = append(changes, c.change)
+	}
+	return changes
 }
 
 const unsettledRetry = 200 * time.Millisecond

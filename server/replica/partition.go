@@ -283,6 +283,17 @@ func (p *Partition) Assign(ctx context.Context, a Assignment) error {
 	return nil
 }
 
+// Plays reports whether the replica has its part of an assignment already, so that
+// Assign would change nothing.
+func (p *Partition) Plays(a Assignment) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	leads := a.State.Leader == p.set.cfg.Cluster.NodeID()
+	return p.gone == nil && p.damage == nil && p.assigned.ID == a.ID &&
+		p.assigned.State.Epoch == a.State.Epoch && p.assigned.MinISR == a.MinISR &&
+		(p.leader != nil) == leads
+}
+
 // turn gives the replica its part in a new leader epoch. The lock is held, and
 // given back.
 func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {

@@ -46,7 +46,7 @@ type Replicas struct {
 
 	cfg       Config
 	tasks     *run.Group
-	changes   chan struct{} // a place for each change of in-sync sets in flight
+	asking    chan struct{} // has a token when there may be something in asked
 	receivers sync.WaitGroup
 	moves     throttle
 
@@ -60,6 +60,7 @@ type Replicas struct {
 	mu         sync.Mutex
 	partitions map[storage.PartitionID]*Partition
 	fetchers   map[int32]*fetcher
+	asked      []changing // changes of in-sync sets that are to be written
 }
 
 // New returns the replicas of a node that keeps none yet. The caller must Close
@@ -79,7 +80,7 @@ func New(cfg Config) (*Replicas, error) {
 	}
 	r := &Replicas{
 		cfg: cfg, tasks: run.New(context.Background(), "replicas"),
-		changes:    make(chan struct{}, changesMax),
+		asking:     make(chan struct{}, 1),
 		draining:   make(chan struct{}),
 		partitions: map[storage.PartitionID]*Partition{}, fetchers: map[int32]*fetcher{},
 	}
@@ -91,6 +92,7 @@ func New(cfg Config) (*Replicas, error) {
 		}
 	}
 	r.tasks.Go("watch the followers", r.watch)
+	r.tasks.Go("change the in-sync replicas", r.changeISRs)
 	return r, nil
 }
 

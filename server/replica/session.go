@@ -476,8 +476,5 @@ func (p *Partition) propose(now time.Time) {
 	}
 	r.cfg.Logger.Info("changing the in-sync replicas", "topic", topic,
 		"partition", change.Partition, "isr", change.ISR)
-	r.tasks.Go("change the in-sync replicas", func(ctx context.Context) error {
-		p.change(ctx, l, change)
-		return nil
-	})
+	r.ask(changing{p: p, l: l, change: change})
 }
