@@ -17,6 +17,7 @@ import (
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
 )
@@ -289,13 +290,22 @@ func moved(err error) bool {
 func (s *Server) send(
 	ctx context.Context, to route, method string, request, reply proto.Message,
 ) error {
-	conn, err := s.connect(ctx, to)
+	bound := ctx
+	if kinds[method] == byController {
+		var done context.CancelFunc
+		bound, done = s.whileController(ctx, to.node)
+		defer done()
+	}
+	conn, err := s.connect(bound, to)
 	if err != nil {
 		return err
 	}
 	var trailer metadata.MD
-	err = conn.Invoke(s.onward(ctx, to.revision), method, request, reply, grpc.Trailer(&trailer))
+	err = conn.Invoke(s.onward(bound, to.revision), method, request, reply, grpc.Trailer(&trailer))
 	s.metrics.forwarded.WithLabelValues(method).Inc()
+	if err != nil && ctx.Err() == nil && bound.Err() != nil {
+		return context.Cause(bound)
+	}
 	if err != nil {
 		return s.outOfReach(to, err)
 	}
@@ -303,6 +313,34 @@ func (s *Server) send(
 		return s.reached(ctx, revision)
 	}
 	return nil
+}
+
+// replacedGrace is how long a controller that was replaced has to answer what it
+// was asked before.
+const replacedGrace = 100 * time.Millisecond
+
+// whileController returns a context for a call to the controller, which ends with
+// it: one that is paused or cut off would keep the caller for as long as it is.
+func (s *Server) whileController(
+	ctx context.Context, node int32,
+) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for at := s.cluster.Snapshot(); ctx.Err() == nil; at = s.cluster.Snapshot() {
+			if now := at.Controller(); now != node && now != cluster.NoLeader {
+				if run.Pause(ctx, replacedGrace) == nil {
+					cancel(fault.BrokerNotAvailable.Because("node %d was replaced as the "+
+						"controller before it answered; it may have done what it was asked", node))
+				}
+				return
+			}
+			select {
+			case <-at.Changed():
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // connect returns a connection to a node that is up. Errors are unsentErrors.

@@ -127,9 +127,11 @@ func (c *connection) call(do task) func(*cobra.Command, []string) error {
 	})
 }
 
-// explain says what to do about a node that cannot be reached.
+// explain says what to do about a node that cannot be reached. A node that answers may
+// say the same of another one.
 func (c *connection) explain(err error) error {
-	if !errors.Is(err, sluice.ErrBrokerNotAvailable) {
+	if !errors.Is(err, sluice.ErrBrokerNotAvailable) ||
+		!strings.Contains(err.Error(), "connection error") { // as gRPC says
 		return err
 	}
 	return fmt.Errorf("no node answers at %s (start one with 'sluice serve', or name another "+

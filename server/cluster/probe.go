@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +21,11 @@ import (
 // not refuse; those are left to their lease. And a node that is fenced although
 // it lives loses nothing that it has acknowledged with acks=all: that does not
 // rest on leases (replication design, 2.9).
+//
+// A controller that says nothing for a second, as one that is paused or cut off,
+// is deposed: its key goes, and not its lease, so that it leads what it led. One
+// that lives loses nothing by that, as every write of a controller is guarded by
+// the key, and may be elected again.
 type probe struct {
 	member *member
 	store  *store
@@ -30,32 +34,49 @@ type probe struct {
 	dial   func(ctx context.Context, address string) error
 
 	nodes map[UUID]*suspicion // by incarnation; of run only
+
+	deposed time.Time     // when this node last deposed a controller
+	rest    time.Duration // for how long after that it deposes none
 }
 
 // suspicion is what is known of one start of a node.
 type suspicion struct {
 	reached bool // it has answered once, so that its address is right
 	refused int  // times in a row
+	silent  int  // likewise: neither refused nor answered
 }
 
+// What a controller that is paused costs is the time of two probes and an election.
 const (
-	probeInterval     = 500 * time.Millisecond
+	probeInterval     = 200 * time.Millisecond
 	probeTimeout      = 400 * time.Millisecond
 	probeRefusalCount = 2
+	probeSilenceCount = 2
+	deposeTime        = 500 * time.Millisecond
+	// A node that cannot reach others which reach each other would depose one
+	// after the other: it rests for longer each time.
+	deposeRestMin = 5 * time.Second
+	deposeRestMax = time.Minute
 )
 
 // run probes until ctx is done.
 func (p *probe) run(ctx context.Context) error {
 	for {
+		begun := time.Now()
 		if err := run.Pause(ctx, probeInterval); err != nil {
 			return err
 		}
+		// Who has no time to look cannot say that others are slow.
+		late := time.Since(begun) > probeInterval+probeTimeout/2
 		var probing sync.WaitGroup
 		known := map[UUID]*suspicion{}
 		for _, node := range p.watched(p.feed.snapshot()) {
 			seen := p.nodes[node.live.record.Incarnation]
 			if seen == nil {
 				seen = &suspicion{}
+			}
+			if late {
+				seen.silent = 0
 			}
 			known[node.live.record.Incarnation] = seen
 			probing.Go(func() { p.check(ctx, node, seen) })
@@ -79,26 +100,69 @@ func (p *probe) watched(s *Snapshot) []nodeState {
 	return nodes
 }
 
-// check probes one node, and ends its lease when it is sure.
+// check probes one node, and ends its lease when it is sure that it has gone.
 func (p *probe) check(ctx context.Context, node nodeState, seen *suspicion) {
 	attempt, cancel := context.WithTimeout(ctx, probeTimeout)
 	err := p.dial(attempt, node.live.record.GRPC)
 	cancel()
 	switch {
 	case err == nil:
-		seen.reached, seen.refused = true, 0
-		return
-	case !seen.reached || !errors.Is(err, syscall.ECONNREFUSED):
+		*seen = suspicion{reached: true}
+	case !seen.reached || ctx.Err() != nil:
+	case errors.Is(err, syscall.ECONNREFUSED):
+		seen.silent = 0
+		if seen.refused++; seen.refused < probeRefusalCount {
+			return
+		}
+		if err := p.end(ctx, node); err != nil && ctx.Err() == nil {
+			p.member.log.Warn("a node that has gone keeps its lease for now",
+				"address", node.live.record.GRPC, "error", err)
+		}
+	default:
 		seen.refused = 0
-		return
+		if seen.silent++; seen.silent < probeSilenceCount {
+			return
+		}
+		if err := p.depose(ctx, node); err != nil && ctx.Err() == nil {
+			p.member.log.Warn("a controller that does not answer stays it for now",
+				"address", node.live.record.GRPC, "error", err)
+		}
 	}
-	if seen.refused++; seen.refused < probeRefusalCount {
-		return
+}
+
+// depose takes the place of controller from one start of a node, if it has it.
+func (p *probe) depose(ctx context.Context, node nodeState) error {
+	s := p.feed.snapshot()
+	id, ok := nodeOf(s, node.live.record.Incarnation)
+	own := s.nodes[p.member.id].live
+	switch {
+	case !ok, s.ctl.mod == 0, s.ctl.record.ID != id:
+		return nil // it is no controller any more
+	case own.mod == 0, own.record.State != BrokerRunning, p.member.fenced():
+		return nil // this one could not take its place
+	case !p.deposed.IsZero() && time.Since(p.deposed) < p.rest:
+		return nil
 	}
-	if err := p.end(ctx, node); err != nil && ctx.Err() == nil {
-		p.member.log.Warn("a node that has gone keeps its lease for now",
-			"address", node.live.record.GRPC, "error", err)
+	// What went to an etcd that is paused too is lost, and tried again.
+	attempt, cancel := context.WithTimeout(ctx, deposeTime)
+	defer cancel()
+	_, err := p.store.commit(attempt,
+		[]guard{p.store.created(keyController, s.ctl.create)}, p.store.remove(keyController))
+	if errors.Is(err, errConflict) {
+		return nil // somebody else was faster
 	}
+	if err != nil {
+		return err
+	}
+	p.member.log.Warn("the controller does not answer: another one is elected",
+		"node", id, "address", node.live.record.GRPC)
+	if p.deposed.IsZero() || time.Since(p.deposed) > 2*deposeRestMax {
+		p.rest = deposeRestMin
+	} else {
+		p.rest = min(2*p.rest, deposeRestMax)
+	}
+	p.deposed = time.Now()
+	return nil
 }
 
 // end ends the lease of one start of a node.
@@ -128,14 +192,4 @@ func nodeOf(s *Snapshot, incarnation UUID) (int32, bool) {
 		}
 	}
 	return 0, false
-}
-
-// dialOnce connects and hangs up.
-func dialOnce(ctx context.Context, address string) error {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }

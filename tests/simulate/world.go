@@ -121,7 +121,8 @@ func (w *world) start(m *member) {
 				if err != nil {
 					return err
 				}
-				return conn.Close()
+				defer conn.Close()
+				return cluster.Answers(ctx, conn)
 			}
 		}),
 		node.WithServer(func(c *server.Config) {
