@@ -240,7 +240,7 @@ func inspectDir(
 }
 
 // stage makes a directory that a store can be opened in without changing the
-// one that it stands for: files that do not change are links.
+// one that it stands for: files that do not change are links where they can be.
 func stage(from, to string) error {
 	from, err := filepath.Abs(from)
 	if err != nil {
@@ -262,11 +262,18 @@ func stage(from, to string) error {
 			return nil
 		case ext == ".mem", ext == ".vlog", e.Name() == "DISCARD", e.Name() == "KEYREGISTRY":
 			return nil // a start drops them
-		case ext == ".sst", ext == journalExt:
+		case ext == journalExt, ext == ".sst" && writable(path):
 			return os.Symlink(path, target)
 		}
 		return copyFile(path, target)
 	})
+}
+
+// writable reports whether a file can be opened as Badger opens its tables, which it
+// does not write to: on a read-only mount it cannot.
+func writable(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	return err == nil && f.Close() == nil
 }
 
 func copyFile(from, to string) error {

@@ -76,3 +76,36 @@ func TestADirectoryThatCannotBeWrittenToIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestADirectoryThatCannotBeWrittenToIsChecked looks into a snapshot, say: Badger opens
+// tables for writing, so those that it cannot open so are copied.
+func TestADirectoryThatCannotBeWrittenToIsChecked(t *testing.T) {
+	s := openTest(t, testConfig(t.TempDir()))
+	appendTest(t, createTest(t, s, 0), spec{})
+	require.NoError(t, s.forceTables(t.Context()))
+	require.NoError(t, s.Close())
+	dir := copyDir(t, s.cfg.Dir)
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	for mode, linked := range map[os.FileMode]bool{0o644: true, 0o444: false} {
+		permit(t, dir, 0o777, 0o666)
+		permit(t, filepath.Join(dir, databaseName), 0o755, mode)
+		var err error
+		to := t.TempDir()
+		require.NoError(t, os.Chmod(filepath.Dir(to), 0o755))
+		permit(t, to, 0o777, 0o666)
+		if linked {
+			err = stage(dir, to)
+		} else {
+			asNobody(func() { err = stage(dir, to) })
+		}
+		require.NoError(t, err)
+		tables, err := filepath.Glob(filepath.Join(to, databaseName, "*.sst"))
+		require.NoError(t, err)
+		require.NotEmpty(t, tables)
+		for _, name := range tables {
+			info, err := os.Lstat(name)
+			require.NoError(t, err)
+			require.Equal(t, linked, info.Mode()&os.ModeSymlink != 0, "mode %o", mode)
+		}
+	}
+}

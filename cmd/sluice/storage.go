@@ -177,9 +177,13 @@ func writeBatch(w io.Writer, b *storage.DumpedBatch) error {
 		_, err := fmt.Fprintf(w, "%s %d DAMAGED: %s\n", b.Partition, b.BaseOffset, b.Problem)
 		return err
 	}
+	newest := "-" // compaction may leave a batch without records
+	if b.RecordCount > 0 {
+		newest = b.MaxTime.Format("2006-01-02T15:04:05.000Z07:00")
+	}
 	_, err := fmt.Fprintf(w, "%s %d-%d epoch %d, %s, %d bytes, %s, newest %s", b.Partition,
 		b.BaseOffset, b.LastOffset, b.LeaderEpoch, count(b.RecordCount, "record"), b.Bytes,
-		b.Attributes, b.MaxTime.Format("2006-01-02T15:04:05.000Z07:00"))
+		b.Attributes, newest)
 	if b.ProducerID >= 0 {
 		_, err = fmt.Fprintf(w, ", producer %d epoch %d sequence %d", b.ProducerID,
 			b.ProducerEpoch, b.BaseSequence)

@@ -191,6 +191,11 @@ func TestADataDirectoryHasOneOwner(t *testing.T) {
 	cfg.NodeID = 3
 	_, err = Start(t.Context(), cfg)
 	require.ErrorContains(t, err, "belongs to node 0, and --node-id is 3")
+	link, nowhere := filepath.Join(t.TempDir(), "link"), filepath.Join(cfg.DataDir, "not", "there")
+	require.NoError(t, os.Symlink(nowhere, link))
+	cfg.DataDir = link
+	_, err = Start(t.Context(), cfg)
+	require.ErrorContains(t, err, link+" is a symbolic link to "+nowhere)
 }
 
 func TestABrokenDataDirectoryIsOneClearError(t *testing.T) {

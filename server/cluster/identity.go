@@ -54,6 +54,12 @@ const (
 // processes.
 func openHome(dataDir string, nodeID int32) (*home, error) {
 	path := filepath.Join(dataDir, homeName)
+	if target, err := os.Readlink(dataDir); err == nil {
+		if _, err := os.Stat(dataDir); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("--data-dir %s is a symbolic link to %s, which does not exist: "+
+				"make that directory, mount its disk, or name another one", dataDir, target)
+		}
+	}
 	if err := os.MkdirAll(path, folderMode); err != nil {
 		return nil, fmt.Errorf("--data-dir %s cannot be used: %w", dataDir, err)
 	}
