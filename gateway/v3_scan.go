@@ -27,8 +27,19 @@ var (
 // objectReadBytes is how much is read at least at once.
 const objectReadBytes = 16 << 10
 
-// objectBuffers holds buffers of streams that have ended, of pooledBytesMax at most.
-var objectBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// objectBuffers holds buffers of streams that have ended: those of objectReadBytes,
+// of twice as much, and so on to pooledBytesMax.
+var objectBuffers [8]sync.Pool
+
+// sized returns the pool of buffers of a size, or nil.
+func sized(bytes int) *sync.Pool {
+	for i := range objectBuffers {
+		if bytes == objectReadBytes<<i {
+			return &objectBuffers[i]
+		}
+	}
+	return nil
+}
 
 func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects {
 	return &objects{from: from, most: most, hold: hold}
@@ -37,9 +48,7 @@ func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects
 // release gives back what it holds. It must not be used after that.
 func (o *objects) release() {
 	_ = o.hold(-int64(len(o.buf)))
-	if buf := o.buf; buf != nil && cap(buf) <= pooledBytesMax {
-		objectBuffers.Put(&buf)
-	}
+	o.keep()
 	o.buf = nil
 }
 
@@ -134,23 +143,29 @@ func (o *objects) fill() error {
 
 // grow makes the buffer larger, of which the first bytes are kept.
 func (o *objects) grow(kept int) error {
-	size := max(2*len(o.buf), kept+objectReadBytes)
+	size := max(2*len(o.buf), objectReadBytes)
 	if err := o.hold(int64(size - len(o.buf))); err != nil {
 		return err
 	}
-	if size <= cap(o.buf) {
-		o.buf = o.buf[:size]
-		return nil
+	var larger *[]byte
+	if pool := sized(size); pool != nil {
+		larger, _ = pool.Get().(*[]byte)
 	}
-	var larger []byte
-	if pooled, _ := objectBuffers.Get().(*[]byte); cap(*pooled) >= size {
-		larger = (*pooled)[:size]
-	} else {
-		larger = make([]byte, size)
+	if larger == nil {
+		fresh := make([]byte, size)
+		larger = &fresh
 	}
-	copy(larger, o.buf[:kept])
-	o.buf = larger
+	copy(*larger, o.buf[:kept])
+	o.keep()
+	o.buf = *larger
 	return nil
+}
+
+// keep gives the buffer to the streams to come.
+func (o *objects) keep() {
+	if pool, buf := sized(len(o.buf)), o.buf; pool != nil {
+		pool.Put(&buf)
+	}
 }
 
 // latin1 reads ISO-8859-1 as UTF-8.
