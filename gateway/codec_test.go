@@ -58,11 +58,14 @@ func FuzzDecodeProduce(f *testing.F) {
 func FuzzDecodeConfluent(f *testing.F) {
 	f.Add([]byte(`{"records":[{"key":"YQ","headers":[{"key":"h","value":"YQ"}],"timestamp":1}]}`))
 	f.Add([]byte(`{"records":[{"partition":-1}],"key_schema":null}`))
+	f.Add([]byte(`{"records":[{}],"producer_id":"1","producer_epoch":0,"base_sequence":0,` +
+		`"expected_offset":9223372036854775807}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		records, err := decodeConfluent(text, binaryFormat, &recordReader{})
+		request := &sluicev1.ProduceRequest{}
+		err := decodeConfluent(text, binaryFormat, request, &recordReader{})
 		if err == nil {
-			require.NotEmpty(t, records)
+			require.NotEmpty(t, request.GetRecords())
 			require.True(t, json.Valid(text))
 			return
 		}

@@ -48,34 +48,39 @@ func (c schemaChoice) given() bool { return c.text != nil || c.id != nil }
 type avroRequest struct {
 	records    []*sluicev1.ProduceRecord
 	key, value schemaChoice
+	claim      claim
 }
 
-// encodeAvro reads the body of a v2 produce in the Avro format and encodes its
-// records with the schemas that it names. What it returns shares nothing with
-// the text. A record that does not fit its schema fails the whole request.
+// encodeAvro reads the body of a v2 produce in the Avro format into a request to
+// the broker and encodes its records with the schemas that it names. The request
+// shares nothing with the text. A record that does not fit its schema fails the
+// whole of it.
 func (g *Gateway) encodeAvro(
-	ctx context.Context, topic string, text []byte,
-) (records []*sluicev1.ProduceRecord, ids schemaIDs, err error) {
+	ctx context.Context, into *sluicev1.ProduceRequest, text []byte,
+) (ids schemaIDs, err error) {
 	request, err := decodeAvro(text)
 	if err != nil {
-		return nil, ids, confluentBodyError(err)
+		return ids, confluentBodyError(err)
 	}
+	topic := into.GetTopic()
 	w := &avroWriter{room: int(g.limits.BodyBytesMax)}
 	if w.key, ids.key, err = g.avroCodec(ctx, topic, true, request.key); err != nil {
-		return nil, ids, err
+		return ids, err
 	}
 	if w.value, ids.value, err = g.avroCodec(ctx, topic, false, request.value); err != nil {
-		return nil, ids, err
+		return ids, err
 	}
 	for i, record := range request.records {
 		if record.Key, err = w.encode(w.key, ids.key, record.Key); err != nil {
-			return nil, ids, avroProblem(fmt.Sprintf("records[%d].key", i), err)
+			return ids, avroProblem(fmt.Sprintf("records[%d].key", i), err)
 		}
 		if record.Value, err = w.encode(w.value, ids.value, record.Value); err != nil {
-			return nil, ids, avroProblem(fmt.Sprintf("records[%d].value", i), err)
+			return ids, avroProblem(fmt.Sprintf("records[%d].value", i), err)
 		}
 	}
-	return request.records, ids, nil
+	into.Records = request.records
+	request.claim.put(into)
+	return ids, nil
 }
 
 // decodeAvro reads the body of a v2 produce in the Avro format. What it returns
@@ -99,6 +104,8 @@ func decodeAvro(text []byte) (*avroRequest, error) {
 			request.value.text, err = textOf(s)
 		case 4:
 			request.value.id, err = int32Of(s)
+		default:
+			err = request.claim.read(s, field-confluentClaim)
 		}
 		return err
 	})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
+
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
 // FuzzConsumerBodies reads the bodies about consumers: whatever they are, the
@@ -71,7 +73,9 @@ func FuzzEmbedded(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, datum []byte) {
 		body := append(append([]byte(`{"records":[{"value":`), datum...), `}]}`...)
-		records, err := decodeConfluent(body, jsonFormat, &recordReader{})
+		request := &sluicev1.ProduceRequest{}
+		err := decodeConfluent(body, jsonFormat, request, &recordReader{})
+		records := request.GetRecords()
 		if err == nil && len(records) == 1 && records[0].Value != nil {
 			var compact bytes.Buffer
 			require.NoError(t, json.Compact(&compact, datum))

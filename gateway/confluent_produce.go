@@ -19,7 +19,10 @@ import (
 const typeBinary = "application/vnd.kafka.binary.v2+json"
 
 var confluentFields = fieldsOf("records", "key_schema", "key_schema_id", "value_schema",
-	"value_schema_id")
+	"value_schema_id", "producer_id", "producer_epoch", "base_sequence", "expected_offset")
+
+// confluentClaim is the first of the fields of a claim.
+const confluentClaim = 5
 
 var confluentRecords = recordShape{
 	record: fieldsOf("key", "value", "headers", "partition", "timestamp"),
@@ -50,10 +53,9 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	case err != nil:
 		err = confluentBodyError(err)
 	case format.shape == nil:
-		request.Records, ids, err = g.encodeAvro(outgoing(r), p["topic"], text)
+		ids, err = g.encodeAvro(outgoing(r), request, text)
 	default:
-		request.Records, err = decodeConfluent(text, format, &in.records)
-		err = confluentBodyError(err)
+		err = confluentBodyError(decodeConfluent(text, format, request, &in.records))
 	}
 	if err != nil {
 		g.fail(w, r, err)
@@ -72,32 +74,37 @@ func (g *Gateway) confluentProduce(w *response, r *http.Request, p params) {
 	in.release()
 }
 
-// decodeConfluent reads the body of a v2 produce in a format without schemas, with
-// a reader of records.
+// decodeConfluent reads the body of a v2 produce in a format without schemas into a
+// request, with a reader of records.
 func decodeConfluent(
-	text []byte, format *embedded, reader *recordReader,
-) ([]*sluicev1.ProduceRecord, error) {
+	text []byte, format *embedded, request *sluicev1.ProduceRequest, reader *recordReader,
+) error {
 	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || string(trimmed) == "null" {
-		return nil, fault.Unprocessable.Because("the body is empty; records is required")
+		return fault.Unprocessable.Because("the body is empty; records is required")
 	}
 	s := reader.reset(text, format.shape)
 	reader.reserve(len(text))
-	var records []*sluicev1.ProduceRecord
+	var place claim
 	err := confluentFields.read(s, func(field uint) (err error) {
-		if field == 0 {
-			records, err = reader.list()
-			return err
+		switch {
+		case field == 0:
+			request.Records, err = reader.list()
+		case field >= confluentClaim:
+			err = place.read(s, field-confluentClaim)
+		default:
+			err = fault.Unprocessable.Because("%s: the %s format has no schemas",
+				confluentFields.name(field), format.name)
 		}
-		return fault.Unprocessable.Because("%s: the %s format has no schemas",
-			confluentFields.name(field), format.name)
+		return err
 	})
 	if err == nil {
 		err = s.End()
 	}
-	if err == nil && len(records) == 0 {
+	if err == nil && len(request.GetRecords()) == 0 {
 		err = fault.Unprocessable.With().At("records", "must not be empty")
 	}
-	return records, err
+	place.put(request)
+	return err
 }
 
 // confluentBodyError gives an unknown field the status that the REST Proxy has

@@ -46,6 +46,7 @@ var rules = contract.Rules{
 		// What the topics, settings and records are that there are.
 		`"reason":"(OFFSET_OUT_OF_RANGE|IDEMPOTENCY_KEY_REUSED|CORRUPT_MESSAGE)"`,
 		`"reason":"TOPIC_ALREADY_EXISTS"`,
+		`The idempotency key was used for another request`, // in a receipt, without a reason
 		`"reason":"INVALID_(PARTITIONS|REPLICATION_FACTOR|REPLICA_ASSIGNMENT|CONFIG|TIMESTAMP)"`,
 		`"reason":"(POLICY_VIOLATION|INVALID_CONFIG)"`, `setting x: there is no such`,
 		`page_token: is not one that this list`, `on_error|orders-0 at offset 1: value`,
@@ -61,6 +62,8 @@ var rules = contract.Rules{
 		`excludes? `, `is required`, `Idempotency-Key says something else`, `IDs are not distinct`,
 		`required with other parameters`, `takes a WebSocket handshake`, `records: is empty`,
 		`partition 1 is there, and not all before`, `data must not be empty`,
+		`is missing: producer_id, producer_epoch and base_sequence go together`,
+		`expected_offset: is -1, at least 0`, // a string in the document, of digits
 		// JSON's own rules.
 		`occurs twice`, `nested deeper than`, `lone surrogate`, `more than 64 headers`,
 		// Headers that say how the body is written, or name the request.

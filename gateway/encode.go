@@ -81,7 +81,8 @@ func appendRecord(dst []byte, m *sluicev1.Record) []byte {
 	return append(dst, ']')
 }
 
-// appendProduceResponse writes an answer to a produce.
+// appendProduceResponse writes an answer to a produce. Whether that is the first one
+// or another is not in it, so that all are the same: see headerReplayed.
 func appendProduceResponse(dst []byte, m *sluicev1.ProduceResponse) []byte {
 	dst = append(dst, `{"results":[`...)
 	for i, result := range m.GetResults() {
@@ -106,8 +107,6 @@ func appendProduceResponse(dst []byte, m *sluicev1.ProduceResponse) []byte {
 			}
 			dst = append(dst, text...)
 		}
-		dst = append(dst, `,"duplicate":`...)
-		dst = strconv.AppendBool(dst, result.GetDuplicate())
 		dst = append(dst, '}')
 	}
 	return append(dst, `]}`...)

@@ -129,7 +129,8 @@ func (g *Gateway) produceOnce(
 	}
 	switch said := request.GetIdempotencyKey(); {
 	case key == "" && said == "":
-		return g.streams.Produce(outgoing(r), request)
+		answer, err = g.streams.Produce(outgoing(r), request)
+		return answer, noteReplay(w, answer, err)
 	case key == "":
 		key = said
 	case said != "" && said != key:
@@ -147,10 +148,16 @@ func (g *Gateway) produceOnce(
 	}()
 	request.IdempotencyKey = key
 	answer, err = g.streams.Produce(outgoing(r), request)
+	return answer, noteReplay(w, answer, err)
+}
+
+// noteReplay says in the header that all of an answer is of records written earlier.
+// It returns err.
+func noteReplay(w *response, answer *sluicev1.ProduceResponse, err error) error {
 	if err == nil && isReplay(answer) {
 		w.Header().Set(headerReplayed, "true")
 	}
-	return answer, err
+	return err
 }
 
 func isReplay(answer *sluicev1.ProduceResponse) bool {

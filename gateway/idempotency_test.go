@@ -1,19 +1,13 @@
 package gateway_test
 
 import (
-	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -79,9 +73,9 @@ func TestAKeySurvivesTheNode(t *testing.T) {
 		key := base64.RawURLEncoding.EncodeToString([]byte(path))
 		return f.do(t, http.MethodPost, path, body, media(path), keyed+`"`+key+`"`)
 	}
-	offsets := func(answer reply) string { // the answer without what is new in it
+	offsets := func(answer reply) string {
 		require.Equal(t, http.StatusOK, answer.status, answer.body)
-		return strings.ReplaceAll(answer.body, `"duplicate":true`, `"duplicate":false`)
+		return answer.body
 	}
 	first := map[string]string{}
 	for path, body := range bodies {
@@ -178,126 +172,6 @@ func TestAKeyInUseAndAKeyOfAnotherRequest(t *testing.T) {
 	f.fail = nil
 	answer = f.do(t, http.MethodPost, path, strings.Replace(body, "YQ==", "Yg==", 1), keyed+"two")
 	assert.Equal(t, http.StatusOK, answer.status, "a request that was refused used up no key")
-}
-
-// A client whose connections break before, during and after the answer sends
-// every request again until it has one. Each is written once, and every answer
-// says where.
-func TestRetriesOverBrokenConnectionsWriteOnce(t *testing.T) {
-	f := whole(t)
-	const workers, requests = 6, 25
-	var mu sync.Mutex
-	where := map[string]string{} // value to partition and offset, as answered
-	var clients sync.WaitGroup
-	for w := range workers {
-		clients.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(w), 7))
-			for i := range requests {
-				values := []string{fmt.Sprintf("%d-%d-a", w, i), fmt.Sprintf("%d-%d-b", w, i)}
-				results := insist(t, random, strings.TrimPrefix(f.url, "http://"),
-					fmt.Sprintf("%d-%d", w, i), values)
-				if results == nil {
-					return
-				}
-				mu.Lock()
-				for at, value := range values {
-					where[value] = results[at]
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	clients.Wait()
-	found := map[string]string{}
-	for partition := range 2 {
-		for offset, value := range f.stored(t, partition) {
-			require.NotContains(t, found, value, "written twice")
-			found[value] = fmt.Sprintf("%d:%d", partition, offset)
-		}
-	}
-	assert.Len(t, found, workers*requests*2)
-	assert.Equal(t, where, found, "the answers say where each record is")
-}
-
-// insist sends a request until it has an answer, and returns where its records
-// are.
-func insist(
-	t *testing.T, random *rand.Rand, address, key string, values []string,
-) (results []string) {
-	var records []string
-	for i, value := range values { // one with a key, one without
-		records = append(records, fmt.Sprintf(`{"key":%s,"value":%q}`,
-			[]string{"null", `"` + base64.StdEncoding.EncodeToString([]byte(key)) + `"`}[i],
-			base64.StdEncoding.EncodeToString([]byte(value))))
-	}
-	body := `{"records":[` + strings.Join(records, ",") + `]}`
-	request := fmt.Sprintf("POST /v1/topics/orders/records HTTP/1.1\r\nHost: x\r\nContent-Type: "+
-		"application/json\r\nIdempotency-Key: \"%s\"\r\nContent-Length: %d\r\n\r\n%s",
-		key, len(body), body)
-	for attempt := range 1000 {
-		answer, err := breakable(random, address, request, attempt > 20)
-		if err != nil || answer.status == http.StatusConflict {
-			continue
-		}
-		if !assert.Equal(t, http.StatusOK, answer.status, answer.body) {
-			return nil
-		}
-		var said struct {
-			Results []struct {
-				Partition int    `json:"partition"`
-				Offset    string `json:"offset"`
-			} `json:"results"`
-		}
-		if !assert.NoError(t, json.Unmarshal([]byte(answer.body), &said)) {
-			return nil
-		}
-		for _, result := range said.Results {
-			results = append(results, fmt.Sprintf("%d:%s", result.Partition, result.Offset))
-		}
-		return results
-	}
-	assert.Fail(t, "no answer")
-	return nil
-}
-
-// breakable sends a request over a connection of its own, which breaks somewhere
-// on the way there or back, or does not.
-func breakable(random *rand.Rand, address, request string, whole bool) (reply, error) {
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		return reply{}, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return reply{}, err
-	}
-	fate := random.IntN(5)
-	if whole {
-		fate = 4
-	}
-	if fate == 0 { // before all of it is there
-		request = request[:random.IntN(len(request))]
-	}
-	if _, err := io.WriteString(conn, request); err != nil {
-		return reply{}, err
-	}
-	if fate <= 1 { // while it is worked on
-		return reply{}, io.ErrClosedPipe
-	}
-	var from io.Reader = conn
-	if fate == 2 { // within the answer
-		from = io.LimitReader(conn, random.Int64N(200))
-	}
-	answer, err := http.ReadResponse(bufio.NewReader(from), nil)
-	if err != nil {
-		return reply{}, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if fate == 3 { // with the answer there, but not acted on
-		err = io.ErrClosedPipe
-	}
-	return reply{status: answer.StatusCode, header: answer.Header, body: string(text)}, err
 }
 
 func TestAKeyOnAStreamOfRecords(t *testing.T) {

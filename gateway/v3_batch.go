@@ -110,6 +110,9 @@ func (g *Gateway) v3Batch(w *response, r *http.Request, p params) {
 		group.finish(encoder, &group.entries[i], &data[2*i], &data[2*i+1])
 	}
 	writer.write(group)
+	if group.isReplay() {
+		w.Header().Set(headerReplayed, "true")
+	}
 	successes, failures := []byte(`{"successes":[`), []byte(`],"failures":[`)
 	_ = group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
 		into := &successes

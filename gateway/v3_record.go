@@ -33,15 +33,6 @@ func v3Time(s *jsonscan.Scanner) (time.Time, error) {
 	return at.Truncate(time.Millisecond), err
 }
 
-// v3Claim is what a record says of its place: that of an idempotent producer, or
-// the offset that it must get.
-type v3Claim struct {
-	producer *int64
-	epoch    *int32
-	sequence *int32
-	expected *int64
-}
-
 // v3Datum is a key or value of a request.
 type v3Datum struct {
 	there    bool
@@ -63,14 +54,14 @@ type v3Reader struct {
 	lazy       bool
 	batched    bool // the records have ids
 	key, value v3Datum
-	claim      v3Claim
+	claim      claim
 	id         *string
 }
 
 // read reads one record but for its key and value, which it reads into the
 // reader's.
 func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
-	r.key, r.value, r.claim, r.id = v3Datum{}, v3Datum{}, v3Claim{}, nil
+	r.key, r.value, r.claim, r.id = v3Datum{}, v3Datum{}, claim{}, nil
 	return v3RecordFields.read(r.s, func(field uint) (err error) {
 		switch field {
 		case 0:
@@ -85,14 +76,8 @@ func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
 			err = r.datum(&r.value)
 		case 4:
 			m.Timestamp, err = r.timestamp()
-		case 5:
-			r.claim.producer, err = int64Of(r.s)
-		case 6:
-			r.claim.epoch, err = int32Of(r.s)
-		case 7:
-			r.claim.sequence, err = int32Of(r.s)
-		case 8:
-			r.claim.expected, err = int64Of(r.s)
+		case 5, 6, 7, 8:
+			err = r.claim.read(r.s, field-5)
 		case 9:
 			if !r.batched {
 				return &unknownField{name: "id", known: v3StreamFields}
@@ -322,5 +307,10 @@ func appendRefusal(dst []byte, err error) []byte {
 	dst = append(dst, `"error_code":`...)
 	dst = strconv.AppendInt(dst, int64(code), 10)
 	dst = append(dst, `,"message":`...)
-	return appendText(dst, message)
+	dst = appendText(dst, message)
+	e := fault.From(err)
+	if end := e.Value("end_offset"); end != "" && errors.Is(e, fault.OffsetMismatch) {
+		dst = append(append(dst, `,"end_offset":`...), end...)
+	}
+	return dst
 }

@@ -49,7 +49,7 @@ type v3Entry struct {
 	id         string
 	record     *sluicev1.ProduceRecord
 	key, value v3Written
-	claim      v3Claim
+	claim      claim
 	err        error
 }
 
@@ -136,7 +136,7 @@ type v3Writer struct {
 
 // isAlone reports whether a record must be a request of its own.
 func (w *v3Writer) isAlone(entry *v3Entry) bool {
-	return w.key != "" || entry.claim != v3Claim{}
+	return w.key != "" || entry.claim != claim{}
 }
 
 // write sends a group and notes what became of each record.
@@ -217,10 +217,9 @@ func outcomeOf(result *sluicev1.ProduceResult) v3Outcome {
 func (w *v3Writer) requestOf(entry *v3Entry) *sluicev1.ProduceRequest {
 	request := &sluicev1.ProduceRequest{
 		Topic: w.topic, Acks: sluicev1.Acks_ACKS_ALL,
-		Records:    []*sluicev1.ProduceRecord{entry.record},
-		ProducerId: entry.claim.producer, ProducerEpoch: entry.claim.epoch,
-		BaseSequence: entry.claim.sequence, ExpectedOffset: entry.claim.expected,
+		Records: []*sluicev1.ProduceRecord{entry.record},
 	}
+	entry.claim.put(request)
 	if w.key != "" {
 		name := entry.id
 		if name == "" {
@@ -278,6 +277,16 @@ func failAll(into []v3Outcome, err error) {
 	for i := range into {
 		into[i].err = err
 	}
+}
+
+// isReplay reports whether all of the records were written earlier.
+func (p *recordGroup) isReplay() bool {
+	for i := range p.outcomes {
+		if !p.outcomes[i].result.GetDuplicate() {
+			return false
+		}
+	}
+	return len(p.outcomes) > 0 && len(p.outcomes) == len(p.entries)
 }
 
 // receipts calls write for each record, in order, with what became of it.

@@ -83,7 +83,7 @@ func correctSchema(schema object, message protoreflect.MessageDescriptor, way di
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
 		property, ok := properties[field.JSONName()].(object)
-		if !ok {
+		if !ok || neverWritten[field.FullName()] {
 			continue
 		}
 		correctField(property, field, way)
@@ -117,6 +117,9 @@ var alwaysWritten = map[protoreflect.FullName]bool{
 	"google.rpc.Status.message": false,
 	"google.rpc.Status.details": false,
 }
+
+// neverWritten names fields that the gateway leaves out: it says so in a header.
+var neverWritten = map[protoreflect.FullName]bool{"sluice.v1.ProduceResult.duplicate": true}
 
 // alwaysThere reports whether a field must be sent, or is always answered.
 func alwaysThere(field protoreflect.FieldDescriptor, way direction) bool {

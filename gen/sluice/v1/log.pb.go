@@ -244,15 +244,16 @@ type ProduceResult struct {
 	Partition int32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	// The offset. Absent with ACKS_NONE and with `error`.
 	Offset *int64 `protobuf:"varint,2,opt,name=offset,proto3,oneof" json:"offset,omitempty"`
-	// The record's timestamp as it is stored. Absent with `error`, and where
-	// `duplicate` names records that the log does not hold any more.
+	// The record's timestamp as it is stored. Absent with `error`, and where an
+	// earlier request wrote the record and the log does not hold it any more.
 	Timestamp *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	// Why the record was not written. Set only where other partitions of the
 	// request were written; a request of which nothing was written fails as a
 	// whole.
 	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// The batch had been written by an earlier request with the same producer id
-	// and sequence; `offset` is where.
+	// and sequence, or idempotency key; `offset` is where. Over HTTP the answer is
+	// the same as the first one, and the header Idempotency-Replayed says so.
 	Duplicate     bool `protobuf:"varint,5,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
