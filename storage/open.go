@@ -10,6 +10,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
 )
 
@@ -342,6 +343,10 @@ func (s *Store) load(ctx context.Context) error {
 	for id, state := range states {
 		p := newPartition(s, id, state)
 		p.created.Store(true)
+		if state.condemned {
+			p.corrupt.Store(fault.CorruptLog.With("partition_id", id, "offset", -1).Because(
+				"it was found before the last start"))
+		}
 		s.partitions[id] = p
 	}
 	return s.each(ctx, keyDeleted, func(id PartitionID, _ []byte) error {

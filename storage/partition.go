@@ -135,6 +135,18 @@ func (p *Partition) Corrupt() error {
 	return nil
 }
 
+// Condemn keeps in mind on disk that damage was found: Corrupt says so after a
+// restart too, until Reset. A replica must not forget that others have been told.
+func (p *Partition) Condemn(ctx context.Context) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if p.state.Load().condemned {
+		return nil
+	}
+	return p.store.do(ctx, &op{kind: opCondemn, p: p})
+}
+
 // Changed returns a channel that is closed at the next move of End or Start,
 // when damage is found, the partition is deleted, or the store ends. To wait without
 // missing one: take the channel, look, then wait.

@@ -30,6 +30,7 @@ const (
 	opCleanBegin
 	opClean
 	opCleanEnd
+	opCondemn
 )
 
 // op is one request to the writer. Its fields are the caller's until it is

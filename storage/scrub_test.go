@@ -34,6 +34,29 @@ func TestAScrubFindsDamageAndGoesOnBehindIt(t *testing.T) {
 	require.Equal(t, found, s.LastScrub())
 }
 
+// TestACondemnedLogStaysSoUntilItIsEmptied looks after a crash, a truncation and a Reset.
+func TestACondemnedLogStaysSoUntilItIsEmptied(t *testing.T) {
+	s := settled(t, testConfig(t.TempDir()))
+	p := createTest(t, s, 0)
+	for range 5 {
+		appendTest(t, p, spec{})
+	}
+	require.NoError(t, p.Condemn(t.Context()))
+	require.NoError(t, p.Condemn(t.Context()), "once more is fine")
+	c := crashed(t, s)
+	q := partitionOf(t, c, 0)
+	require.ErrorContains(t, q.Corrupt(), "before the last start")
+	_, err := q.Truncate(t.Context(), 3)
+	require.NoError(t, err)
+	appendTest(t, q, spec{})
+	c = reopen(t, c)
+	q = partitionOf(t, c, 0)
+	require.Error(t, q.Corrupt())
+	require.NoError(t, q.Reset(t.Context(), 0))
+	require.NoError(t, q.Corrupt())
+	require.NoError(t, partitionOf(t, reopen(t, c), 0).Corrupt())
+}
+
 func TestAScrubEndsWithItsContextAndTheStore(t *testing.T) {
 	s := openTest(t, testConfig(t.TempDir()))
 	p := createTest(t, s, 0)

@@ -26,6 +26,10 @@ type logState struct {
 	// (PartitionConfig.Flush). It is durable before the first such answer.
 	early bool
 
+	// condemned says that damage was found, and the log is to be emptied and filled
+	// again (Partition.Condemn).
+	condemned bool
+
 	active segment
 	sealed []segment // oldest first; replaced, never changed in place
 
@@ -98,6 +102,7 @@ const (
 const (
 	flagTransactional = 1 << iota
 	flagEarly
+	flagCondemned
 )
 
 var errState = errors.New("stored state is malformed")
@@ -120,6 +125,9 @@ func (s *logState) encode() []byte {
 	}
 	if s.early {
 		flags |= flagEarly
+	}
+	if s.condemned {
+		flags |= flagCondemned
 	}
 	for _, v := range []int64{int64(s.holesTo), int64(s.dirtyFrom), s.horizon, flags} {
 		b = binary.AppendVarint(b, v)
@@ -144,6 +152,7 @@ func decodeState(b []byte) (*logState, error) {
 		s.horizon = r.next()
 		flags := r.next()
 		s.transactional, s.early = flags&flagTransactional != 0, flags&flagEarly != 0
+		s.condemned = flags&flagCondemned != 0
 	} else {
 		s.transactional = true // it cannot be told, and costs a look only
 	}

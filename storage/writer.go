@@ -165,6 +165,8 @@ func (s *Store) admit(g *group, o *op) {
 		s.admitCleanEnd(g, o)
 	case opSnapshot:
 		s.snapshotProducers(g, o.p)
+	case opCondemn:
+		g.touch(o.p).condemned = true
 	case opClock:
 		value := binary.BigEndian.AppendUint64(nil, uint64(o.nowMs))
 		g.add(write{[]byte{keyClock}, value})

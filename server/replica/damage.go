@@ -39,6 +39,10 @@ func (p *Partition) inspect() {
 	p.set.cfg.Logger.Error("a replica is damaged and will be made again from another",
 		"topic", a.Topic, "partition", a.State.ID, "error", found)
 	p.set.tasks.Go("report damage", func(ctx context.Context) error {
+		// A start that forgot would follow with the damaged log, and come to be in sync.
+		if err := p.log.Condemn(ctx); err != nil {
+			return ctx.Err() // the log is deleted, or the store ends
+		}
 		return p.set.report(ctx, a)
 	})
 }

@@ -19,7 +19,7 @@ func (p *Partition) follow(a Assignment) {
 		return
 	}
 	p.mu.Lock()
-	if p.gone != nil {
+	if p.gone != nil || p.damage != nil {
 		p.mu.Unlock()
 		return
 	}

@@ -320,6 +320,9 @@ func (p *Partition) turn(ctx context.Context, a Assignment, leads bool) error {
 	case damage != nil:
 		return p.renew(ctx, a, damage)
 	}
+	if p.log.Corrupt() != nil {
+		p.inspect()
+	}
 	p.follow(a)
 	return nil
 }

@@ -301,6 +301,32 @@ func TestADamagedReplicaIsMadeAgain(t *testing.T) {
 	c.equal(6)
 }
 
+// TestDamageThatWasFoundOutlivesARestart ends a node between the note that it makes for
+// itself and what follows from it. A clean stop leaves nothing else to tell of damage.
+func TestDamageThatWasFoundOutlivesARestart(t *testing.T) {
+	c := beginTrio(t, map[string]string{"min.insync.replicas": "2"},
+		node.WithStorage(func(s *storage.Config) { s.TailBytes = 0 }))
+	p := c.inSync(0, 1, 2)
+	long := strings.Repeat("what is long enough lies in a file of its own ", 100)
+	for i := range 5 {
+		c.write(c.nodes[0], fmt.Sprint("record ", i, " of five: ", long))
+	}
+	c.equal(5)
+	for i, damaged := range []int32{followerOf(p), p.Leader} {
+		n := c.nodes[damaged]
+		require.NoError(t, c.log(n).Condemn(soon(t)))
+		again := c.stop(damaged)
+		flip(t, n, "record 2 of five")
+		c.write(c.another(), "meanwhile")
+		again()
+		n = c.nodes[damaged]
+		require.Eventually(t, func() bool { return c.log(n).Corrupt() == nil },
+			time.Minute, 10*time.Millisecond)
+		c.inSync(0, 1, 2)
+		c.equal(6 + int64(i))
+	}
+}
+
 // TestWritesAndReadsGoOnWhileAPartitionMoves also compares what was read with what
 // was written: a request that waits for a leader may find that its own node has come
 // to be that.
