@@ -29,6 +29,7 @@ import (
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/internal/setting"
+	"github.com/sluicelog/sluice/internal/wire"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/group"
 	"github.com/sluicelog/sluice/server/replica"
@@ -223,6 +224,8 @@ func (s *Server) GRPCOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(min(s.RequestMaxBytes()+requestSlackBytes, math.MaxInt32)),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxSendMsgSize(responseMaxBytes),
+		grpc.ReadBufferSize(wire.SocketBufferBytes),
+		grpc.WriteBufferSize(wire.SocketBufferBytes),
 		grpc.MaxConcurrentStreams(connectionStreamsMax),
 		grpc.MaxHeaderListSize(headerListMaxBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),

@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/wire"
 )
 
 // laneBatches is how many batches wait in a lane to be encoded. More would only wait there.
@@ -117,13 +120,19 @@ func (l *lane) send(ctx context.Context, b *outBatch) {
 		l.s.mu.Unlock()
 		return
 	}
+	request.Batch.Ref() // the answer, which frees the lane's, may come before the end of Send
 	stream.sent = append(stream.sent, b)
 	if len(stream.sent) == 1 {
 		stream.watchdog.Reset(time.Until(l.deadline(b)))
 	}
 	l.s.mu.Unlock()
 	// An error here is io.EOF; what ended the stream is what its receiver gets.
-	_ = stream.Send(request)
+	if _, outside := stream.link.conn.(*grpc.ClientConn); outside {
+		_ = stream.SendMsg(request)
+	} else {
+		_ = stream.Send(request.ProduceStreamRequest)
+	}
+	request.Batch.Free()
 }
 
 // giveBack returns a batch that has not left. Its caller holds mu.
@@ -152,36 +161,64 @@ func (l *lane) unreachable(b *outBatch, err error) {
 // message over, so that nothing of it can be kept.
 func (l *lane) encode(
 	b *outBatch, stamp identity, sequence int32, to *link,
-) (*sluicev1.ProduceStreamRequest, error) {
+) (*wire.Streamed, error) {
 	_, keeps := to.conn.(*grpc.ClientConn)
 	switch {
 	case b.encoded == nil || !keeps:
-		l.records, l.headers = l.records[:0], l.headers[:0]
-		for i := range b.entries {
-			l.records, l.headers = b.entries[i].record.appendWire(l.records, l.headers)
-		}
-		options := batch.DefaultEncodeOptions()
-		options.Codec = batch.Codec(l.s.config.compression)
-		if stamp.known {
-			options.ProducerID, options.ProducerEpoch = stamp.id, stamp.epoch
-			options.BaseSequence = sequence
-		}
-		encoded, err := batch.Encode(nil, l.records, options)
-		clear(l.records)
-		clear(l.headers)
+		encoded, err := l.encodeRecords(b, stamp, sequence, keeps)
 		if err != nil {
 			return nil, err
 		}
 		b.encoded = encoded
 	case b.encodedStamp != stamp || b.encodedSequence != sequence:
-		b.encoded = append([]byte(nil), b.encoded...)
-		batch.SetProducer(b.encoded, stamp.id, stamp.epoch, sequence)
+		// gRPC may read the old bytes still.
+		changed := slices.Clone(b.encoded.ReadOnlyData())
+		batch.SetProducer(changed, stamp.id, stamp.epoch, sequence)
+		b.encoded.Free()
+		b.encoded = mem.SliceBuffer(changed)
 	}
-	b.encodedStamp, b.encodedSequence, b.encodedBytes = stamp, sequence, len(b.encoded)
-	return &sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
-		Topic: b.queue.topic, Partition: &b.queue.partition, RecordBatch: b.encoded,
-		Acks: l.s.config.acks.wire(), Timeout: durationpb.New(l.s.config.requestTimeout),
-	}}, nil
+	b.encodedStamp, b.encodedSequence, b.encodedBytes = stamp, sequence, b.encoded.Len()
+	message := &sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
+		Topic: b.queue.topic, Partition: &b.queue.partition,
+		RecordBatch: b.encoded.ReadOnlyData(), Acks: l.s.config.acks.wire(),
+		Timeout: durationpb.New(l.s.config.requestTimeout),
+	}}
+	return &wire.Streamed{ProduceStreamRequest: message, Batch: b.encoded}, nil
+}
+
+// encodeRecords encodes the records of a batch, into memory that is used again where pooled says
+// so.
+func (l *lane) encodeRecords(
+	b *outBatch, stamp identity, sequence int32, pooled bool,
+) (mem.Buffer, error) {
+	l.records, l.headers = l.records[:0], l.headers[:0]
+	for i := range b.entries {
+		l.records, l.headers = b.entries[i].record.appendWire(l.records, l.headers)
+	}
+	defer func() {
+		clear(l.records)
+		clear(l.headers)
+	}()
+	options := batch.DefaultEncodeOptions()
+	options.Codec = batch.Codec(l.s.config.compression)
+	if stamp.known {
+		options.ProducerID, options.ProducerEpoch = stamp.id, stamp.epoch
+		options.BaseSequence = sequence
+	}
+	encode := func(dst []byte) ([]byte, error) { return batch.Encode(dst, l.records, options) }
+	if pooled {
+		return wire.NewBatch(b.bytes, encode)
+	}
+	encoded, err := encode(nil)
+	return mem.SliceBuffer(encoded), err
+}
+
+// freeEncoded lets go of the encoded batch, which is written. gRPC has references of its own.
+func (b *outBatch) freeEncoded() {
+	if b.encoded != nil {
+		b.encoded.Free()
+		b.encoded = nil
+	}
 }
 
 // wire returns the acks of a request.
@@ -305,8 +342,10 @@ func (l *lane) answered(stream *outStream, answer *sluicev1.ProduceStreamRespons
 	case refused != nil:
 		l.refused(b, fault.From(status.ErrorProto(refused)))
 	case len(results) > 0 && results[0].Offset != nil:
+		b.freeEncoded()
 		b.queue.acknowledge(b, results[0].GetOffset(), results[0].GetTimestamp().AsTime())
 	default:
+		b.freeEncoded()
 		b.queue.acknowledge(b, -1, time.Time{})
 	}
 	l.s.collectLocked(b.queue)

@@ -75,6 +75,8 @@ func newDialer(addr string, config *dialConfig) (*dialer, *grpc.ClientConn, erro
 		// Batches go out as they are in memory; nobody changes one once it is sent.
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.ForceCodecV2(wire.NewCodec())),
+		grpc.WithWriteBufferSize(wire.SocketBufferBytes),
+		grpc.WithReadBufferSize(wire.SocketBufferBytes),
 		grpc.WithInitialWindowSize(streamWindowBytes),
 		grpc.WithInitialConnWindowSize(connWindowBytes),
 	}, config.grpc...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc/mem"
 
 	"github.com/sluicelog/sluice/internal/fault"
 )
@@ -45,8 +46,9 @@ type outBatch struct {
 	// Stale: the stamp was taken back while it was in flight; its answer can only be a refusal.
 	stale bool
 
-	// The batch as it goes over the wire, kept until it is done; the stamp inside it.
-	encoded         []byte
+	// The batch as it goes over the wire, kept until it is acknowledged; the stamp inside it.
+	// Its memory is used again then, and so is not the queue's any more.
+	encoded         mem.Buffer
 	encodedStamp    identity
 	encodedSequence int32
 	encodedBytes    int

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -325,6 +326,46 @@ func TestRandomFaultsNeverReorderOrDuplicate(t *testing.T) {
 				previous = position[value]
 			}
 		})
+	}
+}
+
+// The memory of a batch is used for the next once nobody can read it: also when streams break
+// while a batch is on its way, each arrives as it was produced.
+func TestBatchesThatShareMemoryDoNotMix(t *testing.T) {
+	const count, perBatch = 300, 10
+	random := rand.New(rand.NewPCG(1, 2))
+	f, client := startFake(t, "t", 1)
+	f.onBatch = func(batch.Header, *sluicev1.ProduceRequest) action {
+		switch random.IntN(10) {
+		case 0:
+			return action{refuse: unavailable}
+		case 1:
+			return action{loses: true}
+		case 2:
+			return action{breaks: gone}
+		}
+		return action{}
+	}
+	seen := &produced{}
+	producer, err := client.NewProducer(sluice.WithBatchBytes(64<<10), sluice.WithLinger(0),
+		sluice.WithRetryBackoff(time.Millisecond, time.Millisecond))
+	require.NoError(t, err)
+	var sent []string
+	for i := range count {
+		value := strings.Repeat(strconv.Itoa(i)+",", 64<<10/perBatch/4)
+		sent = append(sent, value)
+		require.NoError(t, producer.Produce(t.Context(), record(value), seen.done))
+	}
+	require.NoError(t, producer.Close())
+	stored := f.values(t, 0)
+	require.Len(t, stored, count)
+	for i, value := range stored {
+		if value != sent[i] {
+			t.Fatalf("record %d begins with %.20s", i, value)
+		}
+	}
+	for _, err := range seen.errs {
+		require.NoError(t, err)
 	}
 }
 

@@ -13,6 +13,11 @@ const (
 	poolMost  = 24 // 16 MiB
 )
 
+// SocketBufferBytes is how much either end reads or writes at once: a batch of the
+// usual size goes in one piece. gRPC takes the memory of a pool while there is
+// something to read or write, so that it costs an idle connection nothing.
+const SocketBufferBytes = 128 << 10
+
 // Pool is a pool of buffers of every power of two for gRPC. That of gRPC has none
 // between 32 KiB and 1 MiB, and clears what it hands out: a batch of 100 KiB costs
 // the clearing of a megabyte on each side. This one clears nothing, which gRPC does

@@ -50,21 +50,34 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 		}
 		return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(m.GetRecordBatch())}, nil
 	case *sluicev1.ProduceStreamRequest:
-		raw := m.GetRequest().GetRecordBatch()
-		if len(raw) < batchBytesMin || len(m.ProtoReflect().GetUnknown()) > 0 {
-			break
+		if len(m.GetRequest().GetRecordBatch()) >= batchBytesMin {
+			return appendStreamed(m, mem.SliceBuffer(m.GetRequest().GetRecordBatch()))
 		}
-		inner, err := appendHead(nil, m.GetRequest())
-		if err != nil {
-			return nil, err
+	case *Streamed:
+		if len(m.GetRequest().GetRecordBatch()) < batchBytesMin {
+			return c.CodecV2.Marshal(m.ProduceStreamRequest)
 		}
-		head := make([]byte, 0, len(inner)+2*binary.MaxVarintLen64)
-		head = protowire.AppendTag(head, fieldRequest, protowire.BytesType)
-		head = protowire.AppendVarint(head, uint64(len(inner)+len(raw)))
-		head = append(head, inner...)
-		return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(raw)}, nil
+		data, err := appendStreamed(m.ProduceStreamRequest, m.Batch)
+		if err == nil {
+			m.Batch.Ref() // which gRPC frees
+		}
+		return data, err
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// appendStreamed encodes a message of a stream around its record_batch, raw.
+func appendStreamed(m *sluicev1.ProduceStreamRequest, raw mem.Buffer) (mem.BufferSlice, error) {
+	inner, err := appendHead(nil, m.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, 0, len(inner)+2*binary.MaxVarintLen64)
+	head = append(head, m.ProtoReflect().GetUnknown()...)
+	head = protowire.AppendTag(head, fieldRequest, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(len(inner)+raw.Len()))
+	head = append(head, inner...)
+	return mem.BufferSlice{mem.SliceBuffer(head), raw}, nil
 }
 
 // appendHead encodes all of a request but the contents of its record_batch, which

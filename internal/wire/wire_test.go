@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
@@ -59,6 +60,10 @@ func TestMessagesAreThoseOfProtobuf(t *testing.T) {
 			}
 			for _, m := range []proto.Message{
 				request, &sluicev1.ProduceStreamRequest{Request: request},
+				&Streamed{
+					&sluicev1.ProduceStreamRequest{Request: request},
+					mem.SliceBuffer(request.GetRecordBatch()),
+				},
 			} {
 				encoded, err := c.Marshal(m)
 				if err != nil {
@@ -102,6 +107,63 @@ func TestALargeBatchIsNotCopiedOut(t *testing.T) {
 		if last := encoded[len(encoded)-1].ReadOnlyData(); &last[0] != &request.RecordBatch[0] {
 			t.Errorf("the batch of a %T was copied", m)
 		}
+	}
+}
+
+// The memory of a batch goes to the next one when gRPC and its owner have let go of
+// it, in whichever order, and not before.
+func TestTheMemoryOfABatchIsUsedAgainWhenNobodyReadsIt(t *testing.T) {
+	fill := func(with byte) mem.Buffer {
+		b, err := NewBatch(100<<10, func(dst []byte) ([]byte, error) {
+			return append(dst, bytes.Repeat([]byte{with}, 100<<10)...), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, ownerFirst := range []bool{true, false} {
+		b := fill('a')
+		request := full(t, 0)
+		request.RecordBatch = b.ReadOnlyData()
+		first := &request.RecordBatch[0]
+		sent, err := NewCodec().Marshal(&Streamed{
+			&sluicev1.ProduceStreamRequest{Request: request}, b,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := sent[len(sent)-1].ReadOnlyData(); &last[0] != first {
+			t.Error("the batch was copied")
+		}
+		frees := []func(){b.Free, sent.Free}
+		if !ownerFirst {
+			frees[0], frees[1] = frees[1], frees[0]
+		}
+		frees[0]()
+		for range 20 { // which take all memory that there is
+			if other := fill('b').ReadOnlyData(); &other[0] == first {
+				t.Fatal("memory that is still read was given to another batch")
+			}
+		}
+		if *first != 'a' {
+			t.Error("the batch was overwritten")
+		}
+		frees[1]()
+	}
+}
+
+func TestABatchThatOutgrowsItsMemoryIsWhole(t *testing.T) {
+	want := bytes.Repeat([]byte("batch"), 20<<10)
+	b, err := NewBatch(100, func(dst []byte) ([]byte, error) { return append(dst, want...), nil })
+	if err != nil || !bytes.Equal(b.ReadOnlyData(), want) {
+		t.Errorf("got %d bytes of %d, %v", b.Len(), len(want), err)
+	}
+	b.Free()
+	failure := errors.New("no")
+	_, err = NewBatch(100, func([]byte) ([]byte, error) { return nil, failure })
+	if !errors.Is(err, failure) {
+		t.Errorf("error %v", err)
 	}
 }
 

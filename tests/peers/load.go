@@ -41,6 +41,10 @@ func load(
 	if r.serverBefore, err = processorTime(pid); err != nil {
 		return r, 0, err
 	}
+	profiled, err := j.profileSelf("producers")
+	if err != nil {
+		return r, 0, err
+	}
 	begin := time.Now().Add(j.Lasts / 10)
 	end := begin.Add(j.Lasts)
 	for _, one := range producers {
@@ -66,6 +70,7 @@ func load(
 		})
 	}
 	working.Wait()
+	failure = errors.Join(failure, profiled())
 	if failure != nil {
 		return r, 0, failure
 	}

@@ -34,6 +34,9 @@ type job struct {
 	Records     int           `json:"records"` // of a batch
 	RecordBytes int           `json:"record_bytes"`
 	Lasts       time.Duration `json:"lasts"`
+
+	Profiles string `json:"profiles"` // directory of CPU profiles, if there are to be any
+	System   string `json:"system"`   // that does the job
 }
 
 func main() {
@@ -51,6 +54,8 @@ func main() {
 	flag.IntVar(&j.Records, "records", 100, "`number` of records in a batch")
 	flag.IntVar(&j.RecordBytes, "record-bytes", 1024, "`size` of a record's value")
 	flag.DurationVar(&j.Lasts, "lasts", 5*time.Second, "how long a measurement `lasts`")
+	flag.StringVar(&j.Profiles, "profiles", "",
+		"`directory` for CPU profiles of Sluice's processes and their producers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := compare(ctx, j, systems(*binary), *rounds, *only)
@@ -110,9 +115,9 @@ func systems(binary string) []system {
 	relaxed := []string{"--set", "log.flush.policy=interval"}
 	return []system{
 		{"Sluice, the storage layer alone", true, runStorage},
-		sluice("Sluice, gRPC, encoded batches (the Go client's way)", true, encodedBatches),
+		sluice("Sluice, gRPC, encoded batches", true, encodedBatches),
 		sluice("Sluice, gRPC, plain records", true, plainRecords),
-		sluice("Sluice, gRPC stream, encoded batches", true, streamedBatches),
+		sluice("Sluice, gRPC stream, encoded batches (the Go client's way)", true, streamedBatches),
 		nats("NATS JetStream, sync_interval: always", true, false),
 		nats("NATS JetStream, sync_interval: always, atomic batches", true, true),
 		redis("Redis Streams, appendfsync always", true, "always"),
@@ -159,6 +164,7 @@ func measured(ctx context.Context, j job, s system) (result, error) {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
+	j.System = s.name
 	return s.run(ctx, j, dir)
 }
 

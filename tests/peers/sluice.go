@@ -35,7 +35,7 @@ const topic = "bench"
 func runSluice(
 	ctx context.Context, j job, dir, binary string, way sluiceWay, flags []string,
 ) (result, error) {
-	node, address, err := startSluice(ctx, binary, dir, flags)
+	node, address, metrics, err := startSluice(ctx, binary, dir, flags)
 	if err != nil {
 		return result{}, err
 	}
@@ -63,9 +63,11 @@ func runSluice(
 		}
 		producers = append(producers, one)
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- j.profileNode(ctx, metrics) }()
 	r, records, err := load(ctx, j, filepath.Join(dir, "log"), node.Process.Pid,
 		producers)
-	if err != nil {
+	if err := errors.Join(err, <-profiled); err != nil {
 		return r, err
 	}
 	if err := awaitEnd(ctx, conn, int64(records)); err != nil {
@@ -101,29 +103,36 @@ func awaitEnd(ctx context.Context, conn *grpc.ClientConn, records int64) error {
 	}
 }
 
-// startSluice starts a node and returns where it serves gRPC.
+// startSluice starts a node and returns where it serves gRPC and metrics.
 func startSluice(
 	ctx context.Context, binary, dir string, flags []string,
-) (*exec.Cmd, string, error) {
-	node := exec.CommandContext(ctx, binary, append([]string{
+) (node *exec.Cmd, address, metrics string, err error) {
+	node = exec.CommandContext(ctx, binary, append([]string{
 		"serve", "--data-dir", dir, "--grpc-listen", "127.0.0.1:0", "--http-listen", "",
-		"--registry-listen", "", "--log-level", "warn",
+		"--registry-listen", "", "--metrics-listen", "127.0.0.1:0", "--log-level", "warn",
 	}, flags...)...)
 	node.Stderr = os.Stderr
 	out, err := node.StdoutPipe()
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	if err := node.Start(); err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
-	address := regexp.MustCompile(`^  gRPC +(\S+)$`)
+	listens := regexp.MustCompile(`^  (gRPC|metrics) +(?:http://)?([^/ ]+)`)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if match := address.FindStringSubmatch(lines.Text()); match != nil {
-			return node, match[1], nil
+		switch match := listens.FindStringSubmatch(lines.Text()); {
+		case match == nil:
+		case match[1] == "gRPC":
+			address = match[2]
+		default:
+			metrics = match[2]
+		}
+		if address != "" && metrics != "" {
+			return node, address, metrics, nil
 		}
 	}
-	return nil, "", errors.Join(errors.New("the node did not start"), node.Wait())
+	return nil, "", "", errors.Join(errors.New("the node did not start"), node.Wait())
 }
 
 // stop ends a server and waits for it.
@@ -134,7 +143,10 @@ func stop(server *exec.Cmd) {
 
 func dial(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec()))) // as the Go client does
+		// As the Go client does.
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec())),
+		grpc.WithWriteBufferSize(wire.SocketBufferBytes),
+		grpc.WithReadBufferSize(wire.SocketBufferBytes))
 }
 
 // sluiceProducer returns what sends the batches of one producer. As a client does,
@@ -167,18 +179,36 @@ func sluiceProducer(
 		}, nil
 	}
 	stream, err := log.ProduceStream(ctx)
-	return func(context.Context) error {
-		r, err := request()
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&sluicev1.ProduceStreamRequest{Request: r}); err != nil {
-			return err
-		}
-		answer, err := stream.Recv()
-		if err == nil && answer.GetError() != nil {
-			err = errors.New(answer.GetError().GetMessage())
-		}
+	return func(context.Context) error { return sendStreamed(stream, values) }, err
+}
+
+// sendStreamed sends a batch and waits for its answer, with the memory of those
+// before it, as the Go client does.
+func sendStreamed(
+	stream grpc.BidiStreamingClient[sluicev1.ProduceStreamRequest,
+		sluicev1.ProduceStreamResponse], values [][]byte,
+) error {
+	bytes := 0
+	for _, value := range values {
+		bytes += len(value) + 64
+	}
+	encoded, err := wire.NewBatch(bytes, func(dst []byte) ([]byte, error) {
+		return encodeInto(dst, values)
+	})
+	if err != nil {
 		return err
-	}, err
+	}
+	defer encoded.Free()
+	message := &sluicev1.ProduceStreamRequest{Request: &sluicev1.ProduceRequest{
+		Topic: topic, Partition: new(int32(0)), RecordBatch: encoded.ReadOnlyData(),
+	}}
+	err = stream.SendMsg(&wire.Streamed{ProduceStreamRequest: message, Batch: encoded})
+	if err != nil {
+		return err
+	}
+	answer, err := stream.Recv()
+	if err == nil && answer.GetError() != nil {
+		err = errors.New(answer.GetError().GetMessage())
+	}
+	return err
 }

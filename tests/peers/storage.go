@@ -62,10 +62,13 @@ func storageWork(args []string) error {
 }
 
 // encode makes a RecordBatch v2 of values.
-func encode(values [][]byte) ([]byte, error) {
+func encode(values [][]byte) ([]byte, error) { return encodeInto(nil, values) }
+
+// encodeInto appends it to dst.
+func encodeInto(dst []byte, values [][]byte) ([]byte, error) {
 	records := make([]batch.Record, len(values))
 	for i, value := range values {
 		records[i] = batch.Record{Timestamp: 1, Value: value}
 	}
-	return batch.Encode(nil, records, batch.DefaultEncodeOptions())
+	return batch.Encode(dst, records, batch.DefaultEncodeOptions())
 }
