@@ -48,6 +48,7 @@ type broker struct {
 	httpAddress string // of the broker's own gateway
 
 	keepNothing bool          // answer a produce, and forget it
+	written     atomic.Int64  // records of produces that were answered
 	onProduce   func()        // called by each produce before it does anything
 	fetching    chan struct{} // holds a value once a fetch waits
 	onFetchEnd  func()        // called when a fetch that waited is cancelled
@@ -197,6 +198,7 @@ func (b *broker) Produce(
 			Headers: record.GetHeaders(),
 		})
 	}
+	b.written.Add(int64(len(results)))
 	b.changed()
 	return answer, nil
 }

@@ -20,6 +20,7 @@ import (
 // served is a gateway that Serve runs.
 type served struct {
 	*broker
+	gateway *gateway.Gateway
 	address string
 	url     string
 	stop    func() error // ends Serve and returns what it returned
@@ -40,7 +41,8 @@ func serve(t testing.TB, change func(*gateway.Limits)) *served {
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(ctx, listener) }()
 	s := &served{
-		broker: b, address: listener.Addr().String(), url: "http://" + listener.Addr().String(),
+		broker: b, gateway: g, address: listener.Addr().String(),
+		url: "http://" + listener.Addr().String(),
 	}
 	var result error
 	stopped := false

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/httpserve"
 )
 
 const (
@@ -304,6 +305,10 @@ func (s *v3Stream) answer(w *response, r *http.Request) {
 			w.Header().Set("Content-Type", typeJSON)
 			w.WriteHeader(http.StatusOK)
 		}
+		release := func() error { return nil }
+		if len(group.entries) > 1 {
+			release = httpserve.Cork(r) // each receipt is a part of the answer, all go together
+		}
 		err := group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
 			receipt = s.writer.appendReceipt(append(receipt[:0], '{'), s.cluster, entry, outcome)
 			receipt = append(receipt, "}\r\n"...)
@@ -313,6 +318,7 @@ func (s *v3Stream) answer(w *response, r *http.Request) {
 			}
 			return w.flush()
 		})
+		err = errors.Join(err, release())
 		s.drop(group)
 		if err != nil {
 			return

@@ -288,41 +288,6 @@ func TestV3StreamsThatBreak(t *testing.T) {
 		time.Millisecond, "nothing of a stream is kept")
 }
 
-// A hundred thousand records of which the last is broken: all but that one are
-// written, and little is held at any time.
-func TestV3ALongStreamWhoseLastRecordIsBroken(t *testing.T) {
-	f := newFront(t, nil)
-	f.keepNothing = true
-	const count = 100_000
-	reader, writer := io.Pipe()
-	go func() {
-		out := bufio.NewWriter(writer)
-		for range count - 1 {
-			_, _ = out.WriteString(`{"value":{"type":"STRING","data":"a"}}`)
-		}
-		_, _ = out.WriteString(`{"value":{"type":"STRING","data":`)
-		_ = out.Flush()
-		_ = writer.Close()
-	}()
-	request := streamTo(t, f.url, reader)
-	answer, err := wire(t).RoundTrip(request)
-	require.NoError(t, err)
-	defer answer.Body.Close()
-	lines := bufio.NewScanner(answer.Body)
-	received, last := 0, ""
-	for lines.Scan() {
-		received++
-		last = lines.Text()
-		if received < count {
-			require.True(t, strings.HasPrefix(last, `{"error_code":200,`), last)
-		}
-		assert.Less(t, f.gateway.BodyBytes(), int64(1<<20))
-	}
-	require.NoError(t, lines.Err())
-	assert.Equal(t, count, received)
-	assert.True(t, strings.HasPrefix(last, `{"error_code":400,"message":"`), last)
-}
-
 // A stream may not last for ever: what comes later is refused, and it ends.
 func TestV3StreamsAreBoundedInTime(t *testing.T) {
 	s := serve(t, func(l *gateway.Limits) { l.ProduceStreamTimeMax = time.Millisecond })

@@ -73,13 +73,14 @@ func Serve(
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.HeaderBytesMax,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
 	limited := netutil.LimitListener(&fairListener{
 		Listener: listener, limit: o.ConnectionPerAddressCountMax, open: map[string]int{},
 	}, o.ConnectionCountMax)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(limited) }()
+	go func() { served <- server.Serve(corkListener{limited}) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving HTTP: %w", err)

@@ -1,0 +1,120 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/gateway"
+)
+
+// A million records of which the last is broken, through a real port: all but that
+// one are written and get their receipts, and little is held at any time.
+func TestV3AMillionRecordsOfWhichTheLastIsBroken(t *testing.T) {
+	count := 1_000_000
+	if testing.Short() {
+		count = 20_000 // under the race detector
+	}
+	s := serve(t, nil)
+	s.keepNothing = true
+	reader, writer := io.Pipe()
+	go func() {
+		out := bufio.NewWriterSize(writer, 64<<10)
+		for range count - 1 {
+			_, _ = out.WriteString(`{"value":{"type":"STRING","data":"a"}}`)
+		}
+		_, _ = out.WriteString(`{"value":{"type":"STRING","data":`)
+		_ = out.Flush()
+		_ = writer.Close()
+	}()
+	answer, err := http.DefaultTransport.RoundTrip(streamTo(t, s.url, reader)) // wire keeps it all
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
+	received, most := 0, uint64(0)
+	for lines.Scan() {
+		received++
+		if received == count {
+			assert.True(t, bytes.HasPrefix(lines.Bytes(), []byte(`{"error_code":400,"message":"`)),
+				lines.Text())
+		} else if !bytes.HasPrefix(lines.Bytes(), []byte(`{"error_code":200,`)) {
+			require.Fail(t, "refused", lines.Text())
+		}
+		if received%(count/20) == 0 {
+			most = max(most, liveBytes())
+			assert.Less(t, s.gateway.BodyBytes(), int64(1<<20))
+		}
+	}
+	require.NoError(t, lines.Err())
+	assert.Equal(t, count, received)
+	assert.EqualValues(t, count-1, s.written.Load())
+	assert.Less(t, most, uint64(32<<20), "a heap that a stream of 38 MB does not fill")
+}
+
+// liveBytes returns what is in use of the heap.
+func liveBytes() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// Each receipt is a chunk of its own, also where several go out together: callers
+// take what a chunk holds for one receipt.
+func TestV3EachReceiptIsAChunk(t *testing.T) {
+	s := serve(t, nil)
+	body := strings.Repeat(`{"value":{"type":"STRING","data":"a"}}`, 20) + `{"value":1}`
+	conn := rawTo(t, s.address, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: "+
+		"application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", v3Records,
+		len(body), body))
+	text, err := io.ReadAll(conn.reader)
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(text), "\r\n\r\n")
+	for i := range 21 {
+		var size int
+		_, err := fmt.Sscanf(rest, "%x\r\n", &size)
+		require.NoError(t, err, rest)
+		_, rest, _ = strings.Cut(rest, "\r\n")
+		require.Greater(t, len(rest), size+2)
+		assert.True(t, json.Valid([]byte(rest[:size])), "chunk %d: %q", i, rest[:size])
+		rest = rest[size+2:]
+	}
+	assert.Equal(t, "0\r\n\r\n", rest)
+}
+
+// A caller that sends and does not read its receipts is not read on: what it makes
+// the node hold is bounded, and it is cut off after the time that an answer has.
+func TestV3ACallerThatReadsNoReceipts(t *testing.T) {
+	s := serve(t, func(l *gateway.Limits) { l.WriteTimeout = 300 * time.Millisecond })
+	s.keepNothing = true
+	conn := rawTo(t, s.address, "POST "+v3Records+" HTTP/1.1\r\nHost: a\r\nContent-Type: "+
+		"application/json\r\nContent-Length: 100000000000\r\n\r\n")
+	records := []byte(strings.Repeat(`{"value":{"type":"STRING","data":"a"}}`, 1000))
+	sent, most := 0, int64(0)
+	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
+	for {
+		n, err := conn.Write(records)
+		sent += n
+		most = max(most, s.gateway.BodyBytes())
+		if err != nil {
+			assert.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is cut off")
+			break
+		}
+		require.Less(t, sent, 1<<30, "it is not read on")
+	}
+	assert.Less(t, most, int64(1<<20))
+	require.Eventually(t, func() bool {
+		return s.gateway.BodyBytes() == 0 && s.gateway.Streams() == 0
+	}, patience, time.Millisecond, "nothing of it is kept")
+}
