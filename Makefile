@@ -144,6 +144,11 @@ bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.
 bench-cluster: build ## Measure three nodes: replication, catching up, many partitions.
 	bash tools/bench-cluster.sh $(BIN) $(ROUNDS)
 
+LISTENERS ?= 10000
+.PHONY: listeners
+listeners: build ## Hold idle listeners of a live stream, and see that each gets what it should.
+	go run ./tools/bench -bin $(BIN) -crowd $(LISTENERS)
+
 .PHONY: bench-http
 bench-http: build ## Measure the HTTP surfaces, at the handler and over loopback.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -http

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -31,19 +30,11 @@ func (n *node) benchFanOut(ctx context.Context, rounds, listeners int) error {
 	}
 	conns := make([]*connection, listeners)
 	for i := range conns {
-		c, err := dial(n.http)
+		c, err := n.listen(topic)
 		if err != nil {
-			return err
+			return fmt.Errorf("listener %d: %w", i, err)
 		}
 		defer c.close()
-		request := "GET /v1/topics/" + topic + "/records:stream HTTP/1.1\r\nHost: bench\r\n\r\n"
-		if _, err := c.conn.Write([]byte(request)); err != nil {
-			return err
-		}
-		if line, err := c.reader.ReadString('\n'); err != nil ||
-			!strings.HasPrefix(line, "HTTP/1.1 200 ") {
-			return fmt.Errorf("listener %d: %q, %w", i, line, err)
-		}
 		conns[i] = c
 	}
 	held, err := n.usage()
@@ -99,14 +90,12 @@ func (n *node) fanOut(topic string, conns []*connection) ([]time.Duration, error
 		return nil, err
 	}
 	defer sender.close()
-	value := make([]byte, httpRecordBytes)
 	pace := time.NewTicker(fanOutInterval)
 	defer pace.Stop()
 	for range fanOutRecords {
 		<-pace.C
-		binary.BigEndian.PutUint64(value, uint64(time.Since(begin)))
 		err := sender.do(prepare("POST", "/v1/topics/"+topic+"/records", "application/json",
-			[]byte(`{"records":[{"value":"`+base64.StdEncoding.EncodeToString(value)+`"}]}`)))
+			[]byte(`{"records":[{"value":"`+stamped(time.Since(begin))+`"}]}`)))
 		if err != nil {
 			return nil, err
 		}
@@ -130,15 +119,29 @@ func (c *connection) receive(begin time.Time) (times []time.Duration, err error)
 		if err != nil {
 			return nil, err
 		}
-		_, after, found := bytes.Cut(line, []byte(`"value":"`))
-		if !found || len(after) < 12 {
-			continue
+		if sent, ok := sentAt(line); ok {
+			times = append(times, time.Since(begin)-sent)
 		}
-		var sent [9]byte
-		if _, err := base64.StdEncoding.Decode(sent[:], after[:12]); err != nil {
-			return nil, err
-		}
-		times = append(times, time.Since(begin)-time.Duration(binary.BigEndian.Uint64(sent[:8])))
 	}
 	return times, nil
+}
+
+// stamped returns the value of a record that says when it was sent, in base64.
+func stamped(at time.Duration) string {
+	value := make([]byte, httpRecordBytes)
+	binary.BigEndian.PutUint64(value, uint64(at))
+	return base64.StdEncoding.EncodeToString(value)
+}
+
+// sentAt returns when the record in a line of an event was sent, if there is one.
+func sentAt(line []byte) (time.Duration, bool) {
+	_, after, found := bytes.Cut(line, []byte(`"value":"`))
+	var sent [9]byte
+	if !found || len(after) < 12 {
+		return 0, false
+	}
+	if _, err := base64.StdEncoding.Decode(sent[:], after[:12]); err != nil {
+		return 0, false
+	}
+	return time.Duration(binary.BigEndian.Uint64(sent[:8])), true
 }

@@ -11,6 +11,9 @@
 // With -http it measures the HTTP surfaces: requests of a raw client, the node's
 // processor time and allocations for each, and the fan-out of a live stream.
 //
+// With -crowd it holds that many listeners of a live stream which mostly wait, and
+// fails unless each gets what it should.
+//
 // With -client it measures what batches cost and bring: throughput and latency of
 // the Go client at batch sizes and lingers, and how fast it reads.
 package main
@@ -41,12 +44,15 @@ func main() {
 	surfaces := flag.Bool("http", false, "measure the HTTP surfaces instead")
 	client := flag.Bool("client", false, "measure the Go client's batching instead")
 	listeners := flag.Int("listeners", 1000, "`number` of listeners of the fan-out, with -http")
+	listening := flag.Int("crowd", 0, "hold this `number` of idle listeners instead")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	var err error
 	switch {
 	case *surfaces:
 		err = benchHTTP(ctx, *binary, *rounds, *listeners)
+	case *listening > 0:
+		err = benchCrowd(ctx, *binary, *listening)
 	case *client:
 		err = benchClient(ctx, *binary, *rounds)
 	default:
