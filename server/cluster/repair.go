@@ -50,8 +50,13 @@ func (c *controller) admit(ctx context.Context, s *Snapshot, node int32) error {
 	if err != nil {
 		return err
 	}
-	if epoch.record.Verdict == VerdictLossy {
+	switch verdict := epoch.record.Verdict; {
+	case verdict == VerdictLossy:
 		c.log.Warn("a node may have lost records; its replicas begin out of sync",
+			"node", node, "partitions", len(changes))
+	case verdict == VerdictNew && len(changes) > 0:
+		c.log.Warn("the log of a node that had replicas is new, and they begin empty and out of "+
+			"sync: if its disk is not mounted, or another one is, stop it and look",
 			"node", node, "partitions", len(changes))
 	}
 	c.log.Debug("admitted a node", "node", node, "epoch", epoch.mod,

@@ -1,6 +1,10 @@
 package node_test
 
 import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,4 +35,21 @@ func TestANodeServesAndKeepsItsDataOverARestart(t *testing.T) {
 	require.Len(t, read.GetRecords(), 1)
 	require.Equal(t, "v", string(read.GetRecords()[0].GetValue()))
 	require.NotEmpty(t, n.Address())
+}
+
+// TestALogThatIsGoneIsTold takes the log away from a node of a cluster that goes on
+// knowing its topics, as a disk does that is not mounted.
+func TestALogThatIsGoneIsTold(t *testing.T) {
+	var log bytes.Buffer
+	n := node.Start(t, node.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	topics := sluicev1.NewTopicServiceClient(n.Conn())
+	_, err := topics.CreateTopic(t.Context(), &sluicev1.CreateTopicRequest{Topic: "t"})
+	require.NoError(t, err)
+	n.Stop()
+	const told = "the log of a node that had replicas is new"
+	require.NotContains(t, log.String(), told)
+	require.NoError(t, os.RemoveAll(filepath.Join(n.Dir, "log")))
+	n = n.Restart()
+	n.Stop()
+	require.Contains(t, log.String(), told)
 }
