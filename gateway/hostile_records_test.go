@@ -54,7 +54,9 @@ func TestHostileJSONOnEverySurface(t *testing.T) {
 			"lone surrogate":         {`"\ud83d"`, "surrogate"},
 			"swapped surrogates":     {`"\ude00\ud83d"`, "surrogate"},
 			"control character":      {"\"a\nb\"", "control character"},
-			"depth":                  {strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000), "deeper"},
+			"depth": {
+				strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000), "deeper",
+			},
 			"10,000 digits and a letter": {
 				strings.Repeat("7", 10_000) + "x", "invalid character",
 			},
@@ -130,8 +132,8 @@ func TestNothingIsSmuggledOnAnySurface(t *testing.T) {
 			// counts (RFC 9112, section 6.3), by which the next one is that for /livez.
 			both := head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
 			conn := rawTo(t, s.address, fmt.Sprintf("%s%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n"+
-				"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", both, len(body), body,
-				len(hidden), hidden))
+				"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", both, len(body),
+				body, len(hidden), hidden))
 			first := conn.answer(t)
 			assert.Contains(t, first.body, `"error_code":4`, "it is no JSON as a whole")
 			assert.Equal(t, http.StatusOK, conn.answer(t).status)
