@@ -65,7 +65,8 @@ func withoutManifest(dir string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err == nil && len(names) > 0 {
 		err = fmt.Errorf("%d tables are there and no MANIFEST that names them: put the file "+
-			"back, or move %s away to begin anew without the records in it", len(names), dir)
+			"back; where there is none, copy the data directory and move %s away, and the index "+
+			"is made again of what the journal still has, which may not be all", len(names), dir)
 	}
 	return err
 }
