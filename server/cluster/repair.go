@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // partitionChange is a partition as it was and as it will be.
@@ -40,10 +43,11 @@ func (c *controller) admit(ctx context.Context, s *Snapshot, node int32) error {
 	epoch := s.nodes[node].epoch
 	guards := []guard{c.mine(s), c.store.unchanged(keyEpoch(node), epoch.mod)}
 	changes := s.planAdmit(node)
-	for chunk := range slices.Chunk(changes, repairsPerWrite) {
-		if _, err := c.writePartitions(ctx, s, guards, chunk); err != nil {
-			return err
-		}
+	_, err := c.writeChunks(changes, func(chunk []partitionChange) (int64, error) {
+		return c.writePartitions(ctx, s, guards, chunk)
+	})
+	if err != nil {
+		return err
 	}
 	record := admitRecord{Version: recordVersion, Epoch: epoch.mod}
 	revision, err := c.store.commit(ctx, guards, c.store.put(keyAdmit(node), record))
@@ -177,7 +181,9 @@ func (s *Snapshot) unclean(p Partition) Partition {
 func (c *controller) writeEach(
 	ctx context.Context, s *Snapshot, changes []partitionChange,
 ) error {
-	revision, err := c.writeHalves(ctx, s, changes)
+	revision, err := c.writeChunks(changes, func(chunk []partitionChange) (int64, error) {
+		return c.writeHalves(ctx, s, chunk)
+	})
 	if err != nil {
 		return err
 	}
@@ -185,30 +191,52 @@ func (c *controller) writeEach(
 	return err
 }
 
-// writeHalves writes changes, in halves where they conflict, and returns the
-// revision of the last write.
+// writesMax is how many transactions of independent changes are under way at once:
+// they share syncs of etcd's log.
+const writesMax = 8
+
+// writeChunks writes changes as many at once as fit a transaction, and returns the
+// revision of the newest write, or the first error once all have ended.
+func (c *controller) writeChunks(
+	changes []partitionChange, write func(chunk []partitionChange) (int64, error),
+) (int64, error) {
+	var writing errgroup.Group
+	writing.SetLimit(writesMax)
+	var newest atomic.Int64
+	for chunk := range slices.Chunk(changes, repairsPerWrite) {
+		writing.Go(func() error {
+			revision, err := write(chunk)
+			for {
+				seen := newest.Load()
+				if revision <= seen || newest.CompareAndSwap(seen, revision) {
+					return err
+				}
+			}
+		})
+	}
+	err := writing.Wait()
+	return newest.Load(), err
+}
+
+// writeHalves writes changes of one transaction, or of two halves if they
+// conflict, and returns the revision of the last write.
 func (c *controller) writeHalves(
 	ctx context.Context, s *Snapshot, changes []partitionChange,
-) (written int64, err error) {
-	for chunk := range slices.Chunk(changes, repairsPerWrite) {
-		revision, err := c.writePartitions(ctx, s, []guard{c.mine(s)}, chunk)
-		half := len(chunk) / 2
-		switch {
-		case err == nil:
-			written = max(written, revision)
-		case !errors.Is(err, errConflict):
-			return written, err
-		case half > 0:
-			for _, part := range [][]partitionChange{chunk[:half], chunk[half:]} {
-				revision, err := c.writeHalves(ctx, s, part)
-				if err != nil {
-					return written, err
-				}
-				written = max(written, revision)
-			}
-		}
+) (int64, error) {
+	revision, err := c.writePartitions(ctx, s, []guard{c.mine(s)}, changes)
+	if !errors.Is(err, errConflict) {
+		return revision, err
 	}
-	return written, nil
+	half := len(changes) / 2
+	if half == 0 {
+		return 0, nil
+	}
+	first, err := c.writeHalves(ctx, s, changes[:half])
+	if err != nil {
+		return first, err
+	}
+	second, err := c.writeHalves(ctx, s, changes[half:])
+	return max(first, second), err
 }
 
 // writePartitions writes changes in one transaction. Whoever becomes a leader
