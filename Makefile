@@ -141,8 +141,8 @@ bench: build ## Measure produce and fetch; prints the tables of docs/benchmarks.
 	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS)
 
 .PHONY: bench-cluster
-bench-cluster: build ## Measure three nodes: replication, catching up, many partitions.
-	bash tools/bench-cluster.sh $(BIN) $(ROUNDS)
+bench-cluster: build ## Measure three nodes: replicas, fail-over, catching up, many partitions.
+	go run ./tools/bench -bin $(BIN) -rounds $(ROUNDS) -cluster
 
 LISTENERS ?= 10000
 .PHONY: listeners

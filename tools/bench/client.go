@@ -84,10 +84,7 @@ func spread(results []clientResult, digits int, of func(clientResult) float64) s
 	for i, r := range results {
 		numbers[i] = of(r)
 	}
-	slices.Sort(numbers)
-	text := func(x float64) string { return strconv.FormatFloat(x, 'f', digits, 64) }
-	return fmt.Sprintf("%s (%s to %s)", text(numbers[len(numbers)/2]), text(numbers[0]),
-		text(numbers[len(numbers)-1]))
+	return between(fmt.Sprintf("%%.%df", digits), numbers)
 }
 
 // clientBatching compares batch sizes and lingers.

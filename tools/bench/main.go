@@ -16,6 +16,11 @@
 //
 // With -client it measures what batches cost and bring: throughput and latency of
 // the Go client at batch sizes and lingers, and how fast it reads.
+//
+// With -cluster it measures three nodes: one replica against three, how long the
+// loss of a leader lasts, how fast a node that was away catches up, and what 1,000
+// and 10,000 partitions cost. -only rates,failover,catchup,partitions narrows it
+// down.
 package main
 
 import (
@@ -43,6 +48,8 @@ func main() {
 	rounds := flag.Int("rounds", 5, "`number` of rounds")
 	surfaces := flag.Bool("http", false, "measure the HTTP surfaces instead")
 	client := flag.Bool("client", false, "measure the Go client's batching instead")
+	nodes := flag.Bool("cluster", false, "measure a cluster of three nodes instead")
+	only := flag.String("only", "", "`parts` of -cluster, comma between; empty is all")
 	listeners := flag.Int("listeners", 1000, "`number` of listeners of the fan-out, with -http")
 	listening := flag.Int("crowd", 0, "hold this `number` of idle listeners instead")
 	flag.Parse()
@@ -55,6 +62,8 @@ func main() {
 		err = benchCrowd(ctx, *binary, *listening)
 	case *client:
 		err = benchClient(ctx, *binary, *rounds)
+	case *nodes:
+		err = benchCluster(ctx, *binary, *rounds, *only)
 	default:
 		err = bench(ctx, *binary, *rounds)
 	}
