@@ -15,9 +15,12 @@ import (
 // an incoming, for which the codec keeps a row of the catalogue, and whoever reads
 // returns it.
 //
-// What gRPC finds in the frame around a message stays its own: a length past
-// requestSlackBytes beyond the limit, a flag that is none, a compression that is not
-// there.
+// What gRPC finds in the frame around a message, or in the headers, stays its own:
+// it writes the status of the stream before it returns the error, and the stream has no
+// place for details but in that status. docs/errors.md lists these. A tap.ServerInHandle
+// could refuse a path that is none with details, but gRPC never cancels the context of a
+// call that one has refused: its grpc-timeout would hold memory for as long as the caller
+// has made up.
 
 // incoming is a message that is about to be received.
 type incoming struct {

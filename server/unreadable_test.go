@@ -2,11 +2,14 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +18,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluicelog/sluice/tests/node"
@@ -40,28 +44,40 @@ func port(t *testing.T, n *node.Node) string {
 // comes back.
 func post(t *testing.T, url string, header http.Header, body []byte) *statuspb.Status {
 	t.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(soon(t), http.MethodPost, url,
-		bytes.NewReader(body))
-	require.NoError(t, err)
-	request.Header = header
-	request.Header.Set("Content-Type", "application/grpc")
-	request.Header.Set("Te", "trailers")
-	answer, err := transport.RoundTrip(request)
-	require.NoError(t, err)
-	defer answer.Body.Close()
-	_, err = io.Copy(io.Discard, answer.Body)
-	require.NoError(t, err)
-	details := answer.Trailer.Get("Grpc-Status-Details-Bin") +
-		answer.Header.Get("Grpc-Status-Details-Bin") // of an answer that is trailers only
-	require.NotEmpty(t, details, "%v %v", answer.Header, answer.Trailer)
+	_, answer := send(t, http.MethodPost, url, header, body)
+	details := answer.Get("Grpc-Status-Details-Bin")
+	require.NotEmpty(t, details, "%v", answer)
 	encoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(details, "="))
 	require.NoError(t, err)
 	st := &statuspb.Status{}
 	require.NoError(t, proto.Unmarshal(encoded, st))
 	return st
+}
+
+// send sends a request as gRPC does, but for what the header says, and returns the HTTP
+// status of the answer and its headers with its trailers.
+func send(
+	t *testing.T, method, url string, header http.Header, body []byte,
+) (int, http.Header) {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(soon(t), method, url, bytes.NewReader(body))
+	require.NoError(t, err)
+	request.Header = header
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/grpc")
+	}
+	header.Set("Te", "trailers")
+	answer, err := transport.RoundTrip(request)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	require.NoError(t, err)
+	all := answer.Header.Clone()
+	maps.Copy(all, answer.Trailer)
+	return answer.StatusCode, all
 }
 
 // framed is a message as gRPC frames it, whose length may be a lie.
@@ -117,4 +133,54 @@ func TestAMessageThatCannotBeReadIsToldWithItsReason(t *testing.T) {
 		}
 	}
 	assert.True(t, counted, "refusals are counted")
+}
+
+// The table of docs/errors.md: what gRPC refuses by itself, and with which status.
+func TestWhatGRPCRefusesByItself(t *testing.T) {
+	f := begin(t, node.WithSettings(map[string]string{
+		"socket.request.max.bytes": "1048576", "queued.max.request.bytes": "1048576",
+	}))
+	url := port(t, f.Node)
+	empty := string(framed(0, 0, nil))
+	tests := map[string]struct {
+		method, path, body string
+		name, value        string // of a header
+		http               int
+		code               codes.Code
+	}{
+		"length":      {body: string(framed(0, 6<<20, nil)), code: codes.ResourceExhausted},
+		"no encoding": {body: string(framed(1, 0, nil)), code: codes.Internal},
+		"flag":        {body: string(framed(2, 0, nil)), code: codes.Internal},
+		"no message":  {code: codes.Internal},
+		"encoding": {
+			body: empty, name: "Grpc-Encoding", value: "foo", code: codes.Unimplemented,
+		},
+		"path": {path: "/x", body: empty, code: codes.Unimplemented},
+		"timeout": {
+			body: empty, name: "Grpc-Timeout", value: "x", http: 400, code: codes.Internal,
+		},
+		"late": {
+			body: empty, name: "Grpc-Timeout", value: "0n", code: codes.DeadlineExceeded,
+		},
+		"content type": {
+			body: empty, name: "Content-Type", value: "text/plain", http: 415,
+			code: codes.InvalidArgument,
+		},
+		"method": {method: http.MethodPut, body: empty, http: 405, code: codes.Internal},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			header := http.Header{}
+			if test.name != "" {
+				header.Set(test.name, test.value)
+			}
+			status, answer := send(t, cmp.Or(test.method, http.MethodPost),
+				url+cmp.Or(test.path, "/sluice.v1.TopicService/ListTopics"), header,
+				[]byte(test.body))
+			assert.Equal(t, cmp.Or(test.http, http.StatusOK), status)
+			assert.Equal(t, strconv.Itoa(int(test.code)), answer.Get("Grpc-Status"))
+			assert.NotEmpty(t, answer.Get("Grpc-Message"))
+			assert.Empty(t, answer.Get("Grpc-Status-Details-Bin"), "it has a reason: say so")
+		})
+	}
 }

@@ -111,6 +111,26 @@ func TestForeignStatusesGetAReason(t *testing.T) {
 	assert.Nil(t, fault.Status(nil))
 }
 
+// byGRPC says which refusals have no reason. server/unreadable_test.go holds the node
+// against it.
+const byGRPC = `
+A call that gRPC itself refuses, before there is a message that could be read or a method to give
+it to, has a status and no reason:
+
+| what is wrong with the call | gRPC |
+|---|---|
+| a message is announced with over 4 MiB more than socket.request.max.bytes | RESOURCE_EXHAUSTED |
+| a message is flagged as compressed, and the call names no grpc-encoding | INTERNAL |
+| a message has a flag other than 0 and 1 | INTERNAL |
+| a unary call has no message | INTERNAL |
+| grpc-encoding is no compression that the node has | UNIMPLEMENTED |
+| the path is not /service/method | UNIMPLEMENTED |
+| grpc-timeout cannot be read | INTERNAL, HTTP 400 |
+| the time of the call is over when it comes | DEADLINE_EXCEEDED |
+| the content type is not application/grpc | INVALID_ARGUMENT, HTTP 415 |
+| the HTTP method is not POST | INTERNAL, HTTP 405 |
+`
+
 // TestErrorsPageIsCurrent generates docs/errors.md: go test ./internal/fault -rewrite.
 func TestErrorsPageIsCurrent(t *testing.T) {
 	var page bytes.Buffer
@@ -128,6 +148,7 @@ func TestErrorsPageIsCurrent(t *testing.T) {
 		fmt.Fprintf(&page, "| `%s` | %s | %d | %d | %s | %s | %s |\n", row.Reason,
 			codeName(row.Code), row.HTTP, row.ErrorCode, retriable, row.Message, row.Hint)
 	}
+	page.WriteString(byGRPC)
 	const path = "../../docs/errors.md"
 	if *rewrite {
 		require.NoError(t, os.WriteFile(path, page.Bytes(), 0o644))
