@@ -108,12 +108,18 @@ func (g *Gateway) bodyFormat(header http.Header) *embedded {
 // json reads any value and keeps its text, without the white space around
 // tokens: a number loses no digit, and names keep their order.
 func (d *recordReader) json() ([]byte, error) {
+	d.s.Kind() // goes to where the value begins
+	spaces := d.s.Spaces()
 	text, err := d.s.Skip()
 	if err != nil {
 		return nil, err
 	}
 	start := len(d.bytes)
-	d.bytes = appendCompact(d.bytes, text)
+	if d.s.Spaces() == spaces {
+		d.bytes = append(d.bytes, text...)
+	} else {
+		d.bytes = appendCompact(d.bytes, text)
+	}
 	return d.since(start), nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/tests/node"
 )
 
 // A million records of which the last is broken, through a real port: all but that
@@ -117,4 +118,53 @@ func TestV3ACallerThatReadsNoReceipts(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return s.gateway.BodyBytes() == 0 && s.gateway.Streams() == 0
 	}, patience, time.Millisecond, "nothing of it is kept")
+}
+
+// Records that come together are written together, and each is judged by itself: one
+// that the broker refuses takes no other with it, and the order stays.
+func TestV3ARefusedRecordTakesNoOtherWithIt(t *testing.T) {
+	f := whole(t, node.WithSettings(map[string]string{"message.max.bytes": "4096"}))
+	record := func(partition int, value string) string {
+		return fmt.Sprintf(`{"partition_id":%d,"value":{"type":"STRING","data":%q}}`, partition,
+			value)
+	}
+	var stream strings.Builder
+	var want [2][]string
+	var codes []int
+	const count = 150 // of which many together are larger than a batch may be
+	for i := range count {
+		value := fmt.Sprintf("%03d %s", i, strings.Repeat("x", 100))
+		switch {
+		case i%50 == 13: // too large by itself
+			stream.WriteString(record(0, strings.Repeat("y", 5000)))
+			codes = append(codes, 413)
+		case i%50 == 29:
+			stream.WriteString(record(7, value))
+			codes = append(codes, 40402)
+		case i%50 == 31:
+			stream.WriteString(`{"value":{"type":"BINARY","data":"*"}}`)
+			codes = append(codes, 400)
+		case i%50 == 37: // a request of its own, among others
+			stream.WriteString(strings.Replace(record(0, value), "{",
+				`{"expected_offset":9999,`, 1))
+			codes = append(codes, 409)
+		case i%50 == 41:
+			stream.WriteString(strings.Replace(record(1, value), "{",
+				fmt.Sprintf(`{"expected_offset":%d,`, len(want[1])), 1))
+			want[1] = append(want[1], value)
+			codes = append(codes, 200)
+		default:
+			stream.WriteString(record(i%2, value))
+			want[i%2] = append(want[i%2], value)
+			codes = append(codes, 200)
+		}
+	}
+	list := f.receipts(t, v3Records, stream.String())
+	require.Len(t, list, count)
+	for i, receipt := range list {
+		assert.Equal(t, number(codes[i]), receipt["error_code"], "%d: %v", i, receipt)
+	}
+	for partition, values := range want {
+		assert.Equal(t, values, f.stored(t, partition))
+	}
 }

@@ -75,6 +75,7 @@ type Scanner struct {
 	src     []byte
 	pos     int
 	depth   int
+	spaces  int
 	first   bool   // nothing has been read of the array or object just entered
 	scratch []byte // the last string that had escapes
 	names   names  // of the objects that Skip is within
@@ -92,7 +93,7 @@ func (s *Scanner) Reset(src []byte) {
 	}
 	s.names.reset()
 	s.src, s.scratch = src, s.scratch[:0]
-	s.pos, s.depth, s.first = 0, 0, false
+	s.pos, s.depth, s.spaces, s.first = 0, 0, 0, false
 }
 
 // scratchKeptBytes is how much of a scanner's memory outlives its text.
@@ -100,6 +101,9 @@ const scratchKeptBytes = 1 << 20
 
 // Offset returns how many bytes have been read.
 func (s *Scanner) Offset() int { return s.pos }
+
+// Spaces returns how many characters of white space between tokens have been read.
+func (s *Scanner) Spaces() int { return s.spaces }
 
 // fail returns an error at a place.
 func (s *Scanner) fail(at int, format string, args ...any) error {
@@ -119,6 +123,7 @@ func (s *Scanner) space() byte {
 		switch c := s.src[s.pos]; c {
 		case ' ', '\t', '\r', '\n':
 			s.pos++
+			s.spaces++
 		default:
 			return c
 		}

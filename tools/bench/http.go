@@ -96,6 +96,8 @@ func httpLoads(cluster string) []load {
 		return []byte(`{"records":[` + strings.Repeat(record+",", count-1) + record + `]}`)
 	}
 	v3 := `{"value":{"type":"BINARY","data":"` + base64.StdEncoding.EncodeToString(value) + `"}}`
+	text := benchJSON(httpRecordBytes)
+	jsonV3 := `{"value":{"type":"JSON","data":` + text + `}}`
 	pathV3 := "/v3/clusters/" + cluster + "/topics/" + httpTopic + "/records"
 	const binaryV2, plain = "application/vnd.kafka.binary.v2+json", "application/json"
 	fixed := func(text []byte) func(int) []byte { return func(int) []byte { return text } }
@@ -104,12 +106,19 @@ func httpLoads(cluster string) []load {
 			"/v1/topics/"+httpTopic+"/records", plain, body(httpBatch)))},
 		{"produce v2, batches of 100", 8, 600, httpBatch, fixed(prepare("POST",
 			"/topics/"+httpTopic, binaryV2, body(httpBatch)))},
+		{"produce v2, JSON, batches of 100", 8, 600, httpBatch, fixed(prepare("POST",
+			"/topics/"+httpTopic, "application/vnd.kafka.json.v2+json", []byte(`{"records":[`+
+				strings.Repeat(`{"value":`+text+`},`, httpBatch-1)+`{"value":`+text+`}]}`)))},
 		{"produce v1, one record", 64, 20_000, 1, fixed(prepare("POST",
 			"/v1/topics/"+httpTopic+"/records", plain, body(1)))},
 		{"produce v2, one record", 64, 20_000, 1, fixed(prepare("POST",
 			"/topics/"+httpTopic, binaryV2, body(1)))},
 		{"produce v3, streams of 100", 8, 600, httpBatch, fixed(prepare("POST", pathV3, plain,
 			[]byte(strings.Repeat(v3, httpBatch))))},
+		{"produce v3, JSON, streams of 100", 8, 600, httpBatch, fixed(prepare("POST", pathV3,
+			plain, []byte(strings.Repeat(jsonV3, httpBatch))))},
+		{"produce v3, batches of 10", 8, 2000, 10, fixed(prepare("POST", pathV3+":batch", plain,
+			batchV3(v3, 10)))},
 		{"produce v3, one record", 64, 20_000, 1, fixed(prepare("POST", pathV3, plain,
 			[]byte(v3)))},
 		{"fetch v1, 100 records", 8, 1500, httpBatch, func(i int) []byte {
@@ -121,6 +130,24 @@ func httpLoads(cluster string) []load {
 				"?offset=%d&max_bytes=1048576", httpTopic, i<<10%50_000), "", nil)
 		}},
 	}
+}
+
+// batchV3 makes a body of records:batch of a record.
+func batchV3(record string, count int) []byte {
+	var entries []string
+	for i := range count {
+		entries = append(entries, `{"id":"`+strconv.Itoa(i)+`",`+record[1:])
+	}
+	return []byte(`{"entries":[` + strings.Join(entries, ",") + `]}`)
+}
+
+// benchJSON is an object of about as many bytes, as services send them.
+func benchJSON(size int) string {
+	var fields strings.Builder
+	for i := 0; fields.Len() < size; i++ {
+		fmt.Fprintf(&fields, `,"field_%d":"some text of the %dth","n%d":%d.25`, i, i, i, i*7919)
+	}
+	return "{" + fields.String()[1:] + "}"
 }
 
 // run sends the requests of a load and measures them.

@@ -56,7 +56,7 @@ func (c *connection) do(request []byte) error {
 	if err != nil {
 		return err
 	}
-	ok := bytes.HasPrefix(line, []byte("HTTP/1.1 200 "))
+	ok := bytes.HasPrefix(line, []byte("HTTP/1.1 20"))
 	first := ""
 	if !ok {
 		first = string(line)
