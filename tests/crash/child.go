@@ -62,10 +62,9 @@ var topic = storage.TopicID{15: 7}
 //	F text                         an append failed, or the store
 //	C                              closed well, or lingers
 type child struct {
-	out    io.Writer
-	mu     sync.Mutex
-	store  *storage.Store
-	random *rand.Rand
+	out   io.Writer
+	mu    sync.Mutex
+	store *storage.Store
 }
 
 func (c *child) say(format string, args ...any) {
@@ -331,8 +330,10 @@ func keyOf(writer, seq, i int) []byte {
 }
 
 func filling(writer, seq, i, size int) []byte {
-	random := rand.NewChaCha8([32]byte{byte(writer), byte(writer >> 8), byte(seq),
-		byte(seq >> 8), byte(seq >> 16), byte(i)})
+	random := rand.NewChaCha8([32]byte{
+		byte(writer), byte(writer >> 8), byte(seq),
+		byte(seq >> 8), byte(seq >> 16), byte(i),
+	})
 	b := make([]byte, size)
 	_, _ = random.Read(b) // never fails
 	return b

@@ -167,8 +167,10 @@ func judge(t *testing.T, m machine, dir string, all *tally, what, detail string)
 // cause returns what a process died of, by its log.
 func cause(log string) string {
 	for line := range strings.Lines(log) {
-		for _, start := range []string{"panic:", "fatal error:", "unexpected fault address",
-			"SIGBUS"} {
+		for _, start := range []string{
+			"panic:", "fatal error:", "unexpected fault address",
+			"SIGBUS",
+		} {
 			if strings.HasPrefix(line, start) {
 				return strings.TrimSpace(line)
 			}

@@ -52,7 +52,7 @@ func TestFullDisk(t *testing.T) {
 	require.Contains(t, p.finding.failure, "The disk is full")
 	var st syscall.Statfs_t
 	require.NoError(t, syscall.Statfs(disk, &st))
-	require.Greater(t, int64(st.Bavail)*st.Bsize, int64(0), "the floor kept room")
+	require.Positive(t, int64(st.Bavail)*st.Bsize, "the floor kept room")
 	p.kill()
 	require.NoError(t, p.wait())
 

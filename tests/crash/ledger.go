@@ -46,7 +46,6 @@ type finding struct {
 	parts     map[int]partFound
 	batches   [partCount]map[int64]placed
 	errors    [partCount]map[int64]string
-	repeated  []string
 	whole     bool // the process came to the end of its listing
 	closed    bool
 	slowestMs int
@@ -253,9 +252,7 @@ func (l *ledger) settle(f *finding) {
 			}
 		}
 		// What was found may not go either: it was shown to a reader.
-		for base, b := range f.batches[n] {
-			l.acked[n][base] = b
-		}
+		maps.Copy(l.acked[n], f.batches[n])
 	}
 }
 
