@@ -31,8 +31,8 @@ type Config struct {
 	// Topic is the compacted topic of one partition that holds the schemas. It
 	// is made for the first one. Default "_schemas".
 	Topic string
-	// ReplicationFactor is that of the topic, if it is made. Default 0: as many as
-	// there are brokers then, at most 3.
+	// ReplicationFactor is that of the topic, if it is made, or as many as there are
+	// brokers then where these are fewer. At least 1. Default 3.
 	ReplicationFactor int32
 
 	// ExtendedRegister makes a registration answer with the whole version and
@@ -104,6 +104,9 @@ func DefaultConfig() Config {
 	return Config{
 		Topic:   "_schemas",
 		Version: "dev",
+
+		ReplicationFactor: 3,
+
 		Limits: Limits{
 			Schema:          avro.DefaultLimits(),
 			CacheBytes:      32 << 20,
@@ -133,8 +136,8 @@ func (c *Config) Validate() error {
 		return errors.New("Config.Conn is nil")
 	case c.Topic == "":
 		return errors.New("Config.Topic is empty")
-	case c.ReplicationFactor < 0:
-		return fmt.Errorf("Config.ReplicationFactor is %d, at least 0", c.ReplicationFactor)
+	case c.ReplicationFactor < 1:
+		return fmt.Errorf("Config.ReplicationFactor is %d, at least 1", c.ReplicationFactor)
 	}
 	l := &c.Limits
 	for _, limit := range []struct {

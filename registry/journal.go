@@ -68,12 +68,10 @@ const batchHeader = "sluice-registry-batch"
 // brokerJournal is the journal in a topic of the broker, which is made for the
 // first record: where nobody uses schemas there is none.
 type brokerJournal struct {
-	log    sluicev1.LogServiceClient
-	topics sluicev1.TopicServiceClient
-	topic  string
-	// replicas is the replication factor of a topic that is made; 0 leaves it
-	// to the broker.
-	replicas int32
+	log      sluicev1.LogServiceClient
+	topics   sluicev1.TopicServiceClient
+	topic    string
+	replicas int32 // that a topic gets when it is made, or as many as there are brokers
 	clusters sluicev1.ClusterServiceClient
 	there    atomic.Bool   // the topic, as far as known
 	made     chan struct{} // has an item once the topic was made here
@@ -92,19 +90,13 @@ func newBrokerJournal(conn grpc.ClientConnInterface, c *Config) journal {
 // since JSON escapes its quotes, with references, metadata and rules.
 const recordBytesMax = 6 << 20
 
-// replicasMax is how many replicas the topic gets by itself, of as many brokers.
-const replicasMax = 3
-
 // replicaCount returns how many replicas the topic is made with.
 func (b *brokerJournal) replicaCount(ctx context.Context) (int32, error) {
-	if b.replicas > 0 {
-		return b.replicas, nil
-	}
 	reply, err := b.clusters.GetCluster(ctx, &sluicev1.GetClusterRequest{})
 	if err != nil {
 		return 0, fmt.Errorf("counting the brokers: %w", err)
 	}
-	return int32(min(max(len(reply.GetCluster().GetBrokers()), 1), replicasMax)), nil
+	return min(max(int32(len(reply.GetCluster().GetBrokers())), 1), b.replicas), nil
 }
 
 // create makes the topic if there is none.

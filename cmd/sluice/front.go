@@ -129,6 +129,7 @@ func registryConfig(
 	config.ExtendedRegister = static.SchemaRegisterExtended
 	config.IncompatibleCode40901 = static.SchemaIncompatibleCode40901
 	config.LaxSchemas = static.SchemasLax
+	config.ReplicationFactor = static.SchemasTopicReplicationFactor
 	config.Conn, config.Ready = awaitedBroker{broker}, broker.ready
 	config.Docs = docs.OpenAPI()
 	config.Logger = log.With("room", "registry")

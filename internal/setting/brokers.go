@@ -154,7 +154,7 @@ var brokerGroups = []Setting{
 	}, {
 		Name: "offsets.topic.replication.factor", Type: Int, Default: "3", Min: 1, Max: 32767,
 		Doc: "The number of replicas of __consumer_offsets, or as many as there are nodes when " +
-			"there are fewer. Counts when the topic is created.",
+			"there are fewer; it gets the rest when more come.",
 	}, {
 		Name: "producer.id.expiration.ms", Type: Int, Default: "86400000", Min: 1, Max: anyInt,
 		Unit: UnitMillis, Dynamic: true,
@@ -174,7 +174,7 @@ var brokerGroups = []Setting{
 		Name: "transaction.state.log.replication.factor", Type: Int, Default: "3", Min: 1,
 		Max: 32767,
 		Doc: "The number of replicas of __transaction_state, or as many as there are nodes " +
-			"when there are fewer. Counts when the topic is created.",
+			"when there are fewer; it gets the rest when more come.",
 	}, {
 		Name: "transactional.id.expiration.ms", Type: Int, Default: "604800000", Min: 1,
 		Max: anyInt, Unit: UnitMillis,
@@ -269,5 +269,10 @@ var brokerSchemas = []Setting{
 		Doc: "Whether a registration answers with version, guid and schema too, as Confluent's " +
 			"registry does from 8.1 on. Serializers that put the schema's GUID into a header " +
 			"need it; strict clients compare the answer with {\"id\":1}.",
+	}, {
+		Name: "schema.registry.topic.replication.factor", Type: Int, Default: "3", Min: 1,
+		Max: 32767,
+		Doc: "The number of replicas of _schemas, or as many as there are nodes when there are " +
+			"fewer; it gets the rest when more come.",
 	},
 }

@@ -110,6 +110,8 @@ type Broker struct {
 	SchemaIncompatibleCode40901 bool
 	SchemaRegisterExtended      bool
 	SchemasLax                  bool
+
+	SchemasTopicReplicationFactor int32
 }
 
 func brokerOf(r resolver) Broker {
@@ -168,5 +170,8 @@ func brokerOf(r resolver) Broker {
 		SchemaIncompatibleCode40901: r.text("schema.registry.incompatible.error.code") == "40901",
 		SchemaRegisterExtended:      r.bool("schema.registry.register.extended"),
 		SchemasLax:                  r.bool("schema.registry.lax.schemas"),
+
+		SchemasTopicReplicationFactor: int32(
+			r.number("schema.registry.topic.replication.factor")),
 	}
 }

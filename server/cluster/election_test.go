@@ -218,10 +218,49 @@ func TestOnlyInternalTopicsAreSpread(t *testing.T) {
 	s := withBrokers(t, "a", "b", "c")
 	s = withTopic(t, s, TopicSpec{Name: "__own", Internal: true, Assignment: [][]int32{{1}}})
 	s = withTopic(t, s, TopicSpec{Name: "users", Assignment: [][]int32{{1}}})
-	changes := s.planSpread()
+	changes, waiting := s.planSpread()
 	require.Len(t, changes, 1)
+	assert.False(t, waiting)
 	assert.Equal(t, []int32{1, 0, 2}, changes[0].next.Replicas)
 	assert.Equal(t, []int32{0, 2}, changes[0].next.Adding)
 	assert.Equal(t, []int32{1}, changes[0].next.ISR)
 	assert.Equal(t, changes[0].old.LeaderEpoch, changes[0].next.LeaderEpoch)
+}
+
+func TestTheTopicOfSchemasIsSpread(t *testing.T) {
+	s := withBrokers(t, "a", "b", "c")
+	s = withTopic(t, s, TopicSpec{Name: "_schemas", Assignment: [][]int32{{2}}})
+	s.broker.SchemasTopicReplicationFactor = 2
+	changes, waiting := s.planSpread()
+	assert.False(t, waiting)
+	require.Len(t, changes, 1)
+	assert.Equal(t, []int32{2, 0}, changes[0].next.Replicas)
+	s.broker.SchemasTopicReplicationFactor = 1
+	changes, waiting = s.planSpread()
+	assert.False(t, waiting)
+	assert.Empty(t, changes)
+}
+
+func TestReplicasThatCannotBeAskedForYetAreWaitedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		part    Partition
+		waiting bool
+	}{
+		"no leader": {Partition{Leader: NoLeader, Replicas: []int32{1}}, true},
+		"moves to another": {
+			Partition{Replicas: []int32{1, 2}, Adding: []int32{2}, Removing: []int32{1}}, true,
+		},
+		"gets what it should": {
+			Partition{Replicas: []int32{1, 0, 2}, Adding: []int32{0, 2}}, false,
+		},
+		"has what it should have": {Partition{Replicas: []int32{1, 0, 2}}, false},
+	} {
+		s := withBrokers(t, "a", "b", "c")
+		s = withTopic(t, s, TopicSpec{Name: "__own", Internal: true, Assignment: [][]int32{{1}}})
+		topic, _ := s.Topic("__own")
+		s.topics[topic.ID].view.Partitions[0] = test.part
+		changes, waiting := s.planSpread()
+		assert.Empty(t, changes, name)
+		assert.Equal(t, test.waiting, waiting, name)
+	}
 }

@@ -107,8 +107,10 @@ func (c *controller) repair(ctx context.Context, s *Snapshot) error {
 	}
 	changes := s.planRepair(since)
 	if len(changes) == 0 && c.spread != s.nodesRevision {
-		changes = s.planSpread() // once after each change of the nodes
-		c.spread = s.nodesRevision
+		var waiting bool
+		if changes, waiting = s.planSpread(); len(changes) == 0 && !waiting {
+			c.spread = s.nodesRevision // all have been asked for, once for these nodes
+		}
 	}
 	if len(changes) > 0 {
 		c.balance.disturbed()

@@ -2,40 +2,50 @@ package cluster
 
 import "slices"
 
-// The topics that the cluster keeps for itself are made with as many replicas as
-// there are nodes then, which may be one. When others come, their partitions get
-// the rest, as moves like any other (R): otherwise the loss of the first node
-// would be that of all groups. They get them too if somebody took some away.
+// The topics that the cluster keeps for itself, and that of the Schema Registry, are
+// made with as many replicas as there are nodes then, which may be one. When others
+// come, their partitions get the rest, as moves like any other (R): otherwise the
+// loss of the first node would be that of all groups and schemas. They get them too
+// if somebody took some away before.
 
-// planSpread lists the partitions of internal topics that get more replicas.
-func (s *Snapshot) planSpread() []partitionChange {
+// planSpread lists the partitions of those topics that get more replicas. Waiting
+// reports whether others should and cannot yet: they move, or have no leader.
+func (s *Snapshot) planSpread() (changes []partitionChange, waiting bool) {
 	var nodes []Broker
 	for _, b := range s.Brokers() {
 		if s.standing(b.ID) == standingServing {
 			nodes = append(nodes, b)
 		}
 	}
-	var changes []partitionChange
 	for _, t := range s.Topics() {
-		want := min(int(s.internalReplicas(t.Name)), len(nodes))
-		if !t.Internal || len(t.Partitions) == 0 {
-			continue
-		}
+		want := min(int(s.ownReplicas(t)), len(nodes))
 		for _, p := range t.Partitions {
-			if len(p.Replicas) >= want || len(p.Adding) > 0 || len(p.Removing) > 0 ||
-				p.Leader == NoLeader {
-				continue
+			switch {
+			case len(p.Replicas)-len(p.Removing) >= want:
+			case len(p.Adding) > 0, len(p.Removing) > 0, p.Leader == NoLeader:
+				waiting = true
+			default:
+				next := reassign(p, widen(p, nodes, want))
+				changes = append(changes, partitionChange{topic: t.ID, old: p, next: next})
 			}
-			next := reassign(p, widen(p, nodes, want))
-			changes = append(changes, partitionChange{topic: t.ID, old: p, next: next})
 		}
 	}
-	return changes
+	return changes, waiting
 }
 
-// internalReplicas is how many replicas an internal topic should have.
-func (s *Snapshot) internalReplicas(name string) int32 {
-	if name == "__transaction_state" {
+// schemasTopic is where the Schema Registry keeps its schemas. Its clients may read
+// it, and registries of others write it, so it is no internal topic.
+const schemasTopic = "_schemas"
+
+// ownReplicas is how many replicas a topic should have that is not its users' to
+// size; 0 for all others.
+func (s *Snapshot) ownReplicas(t Topic) int32 {
+	switch {
+	case t.Name == schemasTopic:
+		return s.broker.SchemasTopicReplicationFactor
+	case !t.Internal:
+		return 0
+	case t.Name == "__transaction_state":
 		return s.broker.TransactionTopicReplicationFactor
 	}
 	return s.broker.OffsetsTopicReplicationFactor

@@ -1,0 +1,95 @@
+package cluster_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/server/cluster"
+	"github.com/sluicelog/sluice/server/cluster/memory"
+	"github.com/sluicelog/sluice/tests/node"
+)
+
+// ownTopics are the topics that grow with the cluster.
+var ownTopics = []string{"__consumer_offsets", "_schemas"}
+
+// member starts a node of a cluster whose metadata are in an etcd of the test.
+func member(t *testing.T, etcd *memory.Etcd, id int32) *node.Node {
+	t.Helper()
+	n := node.Start(t, node.WithCluster(func(c *cluster.Config) {
+		c.NodeID, c.Etcd = id, etcd.Client(memory.NewLink())
+	}), node.WithSettings(map[string]string{"offsets.topic.num.partitions": "4"}))
+	n.Address() // where the others reach it
+	return n
+}
+
+// everyPartition reports whether something holds of all partitions of topics.
+func everyPartition(s *cluster.Snapshot, topics []string, holds func(cluster.Partition) bool) bool {
+	for _, name := range topics {
+		topic, ok := s.Topic(name)
+		if !ok || slices.ContainsFunc(topic.Partitions, func(p cluster.Partition) bool {
+			return !holds(p)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func TestGroupsAndSchemasOutliveTheFirstNode(t *testing.T) {
+	etcd := memory.New()
+	first := member(t, etcd, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	client := sluice.NewClient(first.Conn())
+	t.Cleanup(func() { assert.NoError(t, client.Close()) })
+	for _, name := range []string{"_schemas", "users"} {
+		_, err := client.CreateTopic(ctx, sluice.NewTopic{Name: name, Partitions: 1})
+		require.NoError(t, err)
+	}
+	for _, name := range []string{"_schemas", "users"} {
+		_, err := callerOf(first).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: name, Partition: new(int32), Records: []*sluicev1.ProduceRecord{value("kept")},
+		})
+		require.NoError(t, err)
+	}
+	commit := &sluicev1.CommitOffsetsRequest{Group: "g", Offsets: []*sluicev1.CommittedOffset{
+		{Topic: "users", Partition: 0, Offset: 1},
+	}}
+	_, err := sluicev1.NewGroupServiceClient(first.Conn()).CommitOffsets(ctx, commit)
+	require.NoError(t, err)
+
+	second := member(t, etcd, 1)
+	until(t, second, "two nodes keep them", func(s *cluster.Snapshot) bool {
+		return everyPartition(s, ownTopics, func(p cluster.Partition) bool {
+			return len(p.ISR) == 2 && len(p.Adding) == 0
+		})
+	})
+	third := member(t, etcd, 2)
+	until(t, third, "three nodes keep them", func(s *cluster.Snapshot) bool {
+		return everyPartition(s, ownTopics, func(p cluster.Partition) bool {
+			return len(p.ISR) == 3 && len(p.Adding) == 0
+		})
+	})
+	users, _ := third.Cluster.Topic("users")
+	assert.Len(t, users.Partitions[0].Replicas, 1, "the topics of users are theirs to move")
+
+	first.Stop()
+	until(t, third, "others lead them", func(s *cluster.Snapshot) bool {
+		return everyPartition(s, ownTopics, func(p cluster.Partition) bool {
+			return p.Leader == 1 || p.Leader == 2
+		})
+	})
+	fetched, err := callerOf(second).Fetch(ctx, &sluicev1.FetchRequest{Topic: "_schemas"})
+	require.NoError(t, err)
+	require.Len(t, fetched.GetRecords(), 1)
+	offsets, err := sluicev1.NewGroupServiceClient(second.Conn()).FetchOffsets(ctx,
+		&sluicev1.FetchOffsetsRequest{Group: "g"})
+	require.NoError(t, err)
+	require.Len(t, offsets.GetOffsets(), 1)
+}
