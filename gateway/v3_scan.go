@@ -17,6 +17,9 @@ type objects struct {
 	start int // of what has not been returned
 	end   int // of what has been read into buf
 	err   error
+	// filled says that the last read took all that there was room for: there may be
+	// more, and few large reads cost less than many small ones.
+	filled bool
 }
 
 var (
@@ -24,8 +27,12 @@ var (
 	errObjectCut      = errors.New("the stream ends within a record")
 )
 
-// objectReadBytes is how much is read at least at once.
-const objectReadBytes = 16 << 10
+const (
+	// objectReadBytes is how much is read at least at once.
+	objectReadBytes = 16 << 10
+	// objectBufferBytes is how large the buffer of a fast stream of small records is.
+	objectBufferBytes = 64 << 10
+)
 
 // objectBuffers holds buffers of streams that have ended: those of objectReadBytes,
 // of twice as much, and so on to pooledBytesMax.
@@ -127,13 +134,14 @@ func (o *objects) fill() error {
 	}
 	kept := copy(o.buf, o.buf[o.start:o.end])
 	o.start, o.end = 0, kept
-	if len(o.buf)-kept < objectReadBytes {
+	if len(o.buf)-kept < objectReadBytes || o.filled && len(o.buf) < objectBufferBytes {
 		if err := o.grow(kept); err != nil {
 			return err
 		}
 	}
 	n, err := o.from.Read(o.buf[o.end:])
 	o.end += n
+	o.filled = o.end == len(o.buf)
 	o.err = err
 	if n > 0 {
 		return nil
