@@ -2,6 +2,9 @@ package storage
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"syscall"
 	"time"
 )
 
@@ -21,7 +24,11 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 		}
 		s.lookAtSpace()
 		if now := s.durable.Load(); now != written {
-			if err := s.writeCheckpoint(); err != nil {
+			err := s.writeCheckpoint()
+			if noSpace(err) {
+				continue // the last one stays true, and the next tick tries again
+			}
+			if err != nil {
 				_ = s.fail(err) // it is told by Failed
 				s.wakeAll()
 				return nil
@@ -29,6 +36,13 @@ func (s *Store) checkpointLoop(ctx context.Context) error {
 			written = now
 		}
 	}
+}
+
+// noSpace reports whether a file could not be written as the disk is full: nothing of
+// it is in use then. A sync that fails, for whatever reason, is another matter.
+func noSpace(err error) bool {
+	e, ok := errors.AsType[*fs.PathError](err)
+	return ok && e.Op != "sync" && errors.Is(e.Err, syscall.ENOSPC)
 }
 
 // writeCheckpoint writes a checkpoint of what is durable now.

@@ -27,6 +27,7 @@ type index struct {
 	last uint64 // id of the newest table when settle looked
 
 	version uint64 // of the last transaction
+	space   walSpace
 
 	mu      sync.Mutex
 	marks   []mark   // of transactions that are not in tables yet, oldest first
@@ -82,6 +83,8 @@ func openIndex(dir string, cfg Config) (*index, error) {
 	if x.db, err = openDatabase(dir, cfg, x.log); err != nil {
 		return nil, err
 	}
+	x.space = walSpace{dir: dir, size: cfg.MemTableBytes}
+	x.space.begin()
 	x.version = x.db.MaxVersion()
 	x.db.SetDiscardTs(x.version)
 	v, err := x.get([]byte{keyCommit})
@@ -182,6 +185,7 @@ func (x *index) apply(c *changes, to mark) error {
 
 // commit makes some changes in one transaction.
 func (x *index) commit(list []change) error {
+	x.space.ahead()
 	x.version++
 	txn := x.db.NewTransactionAt(x.version, true)
 	defer txn.Discard()
@@ -289,6 +293,7 @@ func (x *index) close() error {
 	if err := x.db.Close(); err != nil {
 		return fmt.Errorf("closing the index: %w", err)
 	}
+	x.space.end()
 	x.mu.Lock()
 	if n := len(x.marks); n > 0 {
 		x.flushed, x.marks = x.marks[n-1], nil

@@ -234,7 +234,7 @@ func (j *journal) reserve(size int64, commit uint64) (position, error) {
 	if err != nil {
 		return position{}, err
 	}
-	preallocate(file, j.fileBytes)
+	_ = preallocate(file, j.fileBytes) // it lies in one piece then; it is as good without
 	if _, err := file.WriteAt(journalHead(number, commit, j.dirID), 0); err != nil {
 		return position{}, errors.Join(err, file.Close())
 	}

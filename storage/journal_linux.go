@@ -9,8 +9,7 @@ import (
 // syncContent makes what is in a file durable, and its length.
 func syncContent(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
-// preallocate takes up disk space for a file, so that it lies in one piece and
-// its growth costs less. It is as good without.
-func preallocate(f *os.File, size int64) {
-	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+// preallocate takes up disk space for a file, also behind its end.
+func preallocate(f *os.File, size int64) error {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 }

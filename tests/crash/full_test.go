@@ -2,6 +2,7 @@ package crash
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/storage"
 )
 
 // smallDisk mounts a disk of 64 MiB for what a test needs. Where it may not, the test
@@ -70,6 +73,46 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, p.wait())
 	require.True(t, p.finding.closed, lastLines(p.log.String(), 20))
 	show(t, "the disk full, a start on it, freed", "starts", all, l.events)
+}
+
+// TestADiskThatOthersFillUpAtOnce takes the last byte of the disk from a store that has
+// not looked at its free space since. It goes on for as long as its journal file has
+// room: what the index is about to write has its space, without which the kernel would
+// end this process, and a checkpoint that cannot be written is tried again.
+func TestADiskThatOthersFillUpAtOnce(t *testing.T) {
+	disk := smallDisk(t, "a full disk")
+	cfg := childConfig(filepath.Join(disk, "data"))
+	cfg.JournalFileBytes, cfg.ReplayMaxBytes = 16<<20, 32<<20
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	s, err := storage.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.Settle())
+	id := storage.PartitionID{Topic: topic}
+	p, err := s.Create(t.Context(), id, storage.DefaultPartitionConfig())
+	require.NoError(t, err)
+	write := func(seq int) {
+		_, err := p.Append(t.Context(), storage.AppendRequest{Batch: payload(0, seq, 100, false)})
+		require.NoError(t, err)
+	}
+	write(0)
+	other := filepath.Join(disk, "other")
+	require.NoError(t, fill(other))
+	const count = 2000 // some hundred pages of the index
+	for seq := 1; seq < count; seq++ {
+		write(seq)
+	}
+	end := p.End()
+	after(5*cfg.CheckpointInterval, nil)
+	require.NoError(t, s.Err())
+	require.NoError(t, os.Remove(other))
+	require.NoError(t, s.Close())
+	s, err = storage.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, storage.VerdictClean, s.Verdict())
+	again, known := s.Partition(id)
+	require.True(t, known)
+	require.Equal(t, end, again.End())
+	require.NoError(t, s.Close())
 }
 
 // fill writes to a file until the disk is full.
