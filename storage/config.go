@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 )
 
@@ -57,6 +58,11 @@ type Config struct {
 	// ProducersMax bounds the producers remembered per partition; past it,
 	// those that wrote longest ago are forgotten. Default 100,000, from 1.
 	ProducersMax int
+
+	// SyncJournal makes what is in a file of the journal durable, and its length. An
+	// error is fatal to the store. Default: fdatasync. Tests have slow disks and such
+	// that fail with it, and know by it what a power cut may take.
+	SyncJournal func(*os.File) error
 
 	// RetentionInterval is the time between two retention passes
 	// (log.retention.check.interval.ms). Default 5 min; 0 leaves them to
@@ -120,6 +126,7 @@ func DefaultConfig() Config {
 		ProducerSnapshotBytes: 16 << 20,
 		ProducerIDExpiration:  24 * time.Hour,
 		ProducersMax:          100_000,
+		SyncJournal:           syncContent,
 		RetentionInterval:     5 * time.Minute,
 		ClockJumpMax:          24 * time.Hour,
 		CheckpointInterval:    time.Second,
@@ -138,6 +145,9 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	if c.Dir == "" {
 		return fmt.Errorf("storage: Dir is empty: name the data directory")
+	}
+	if c.SyncJournal == nil {
+		return fmt.Errorf("storage: SyncJournal is nil: start from DefaultConfig")
 	}
 	for _, f := range []struct {
 		name             string

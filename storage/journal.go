@@ -37,6 +37,7 @@ type journal struct {
 	dir       string
 	dirID     string
 	fileBytes int64
+	syncFile  func(*os.File) error
 
 	mu       sync.Mutex
 	files    map[uint32]*journalFile
@@ -104,11 +105,14 @@ func listJournal(dir string) (map[uint32]int64, error) {
 
 // openJournal finds the files of a journal, and makes its directory if it is
 // missing. Where it goes on is set by begin.
-func openJournal(dir, dirID string, fileBytes int64) (*journal, error) {
+func openJournal(dir, dirID string, cfg *Config) (*journal, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	j := &journal{dir: dir, dirID: dirID, fileBytes: fileBytes, files: map[uint32]*journalFile{}}
+	j := &journal{
+		dir: dir, dirID: dirID, fileBytes: cfg.JournalFileBytes, syncFile: cfg.SyncJournal,
+		files: map[uint32]*journalFile{},
+	}
 	sizes, err := listJournal(dir)
 	for number, size := range sizes {
 		f := &journalFile{number: number, sealed: true, named: true}
@@ -301,7 +305,7 @@ func (j *journal) sync() error {
 		}
 	}()
 	for _, f := range dirty {
-		if err := syncContent(f.f); err != nil {
+		if err := j.syncFile(f.f); err != nil {
 			j.failed = fmt.Errorf("syncing journal file %d: %w", f.number, err)
 			return j.failed
 		}

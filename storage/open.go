@@ -202,7 +202,7 @@ func (s *Store) openFiles(ctx context.Context, found *evidence) error {
 		return err
 	}
 	dir := filepath.Join(s.cfg.Dir, journalName)
-	if s.journal, err = openJournal(dir, s.meta.DirID, s.cfg.JournalFileBytes); err != nil {
+	if s.journal, err = openJournal(dir, s.meta.DirID, &s.cfg); err != nil {
 		return err
 	}
 	held, from := s.index.held(), s.index.held()

@@ -59,10 +59,11 @@ func (p *Partition) append(
 }
 
 // await answers an append that is on the own disk, now or later. An error is
-// for the caller to answer with.
+// for the caller to answer with. A node whose lease ended while the disk worked
+// acknowledges nothing (I19): another may lead by now, and never have had this.
 func (p *Partition) await(l *leader, acks Acks, w waiter) error {
 	p.mu.Lock()
-	if p.leader != l {
+	if p.leader != l || p.set.cfg.Cluster.Fenced() {
 		defer p.mu.Unlock()
 		return p.notLeader()
 	}
