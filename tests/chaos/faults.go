@@ -90,6 +90,7 @@ var faultKinds = []faultKind{
 	{name: "lost log", needs: copies, inject: lose("log"), holdMin: 100, holdMax: 8000},
 	{name: "lost disk", needs: copies, inject: lose(""), holdMin: 100, holdMax: 8000},
 	{name: "damaged file", needs: copies, inject: damage, holdMin: 100, holdMax: 4000},
+	{name: "damaged etcd", needs: copies, inject: damageEtcd, holdMin: 100, holdMax: 4000},
 }
 
 // injector breaks a cluster, and returns what repairs it.
