@@ -68,6 +68,7 @@ tour: ## Run the README's tour and the guides as printed, in fresh clones; needs
 tour-machines: build ## Run what the operations page does on several machines, in namespaces; needs root.
 	cd tools/etcd && go build -trimpath -o $(CURDIR)/bin/etcd go.etcd.io/etcd/server/v3
 	cd tools/etcd && go build -trimpath -o $(CURDIR)/bin/etcdctl go.etcd.io/etcd/etcdctl/v3
+	cd tools/etcd && go build -trimpath -o $(CURDIR)/bin/etcdutl go.etcd.io/etcd/etcdutl/v3
 	bash tools/machines.sh docs/operations.md bin
 
 SCHEDULES ?= 5000
