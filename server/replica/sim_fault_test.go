@@ -11,7 +11,7 @@ import (
 
 // fault lets something go wrong, or come back.
 func (w *world) fault(b *broker) {
-	kinds := 13
+	kinds := 12
 	if w.restores {
 		kinds++
 	}
@@ -44,12 +44,8 @@ func (w *world) fault(b *broker) {
 		w.cut[b.id][to] = !w.cut[b.id][to] && w.one(3)
 	case 11: // a clock jumps
 		b.skew = time.Duration(w.random.IntN(7200)-3600) * time.Second
-	case 13:
+	case 12:
 		w.restore()
-	case 12: // the answer to a proposal is lost, which a leader must not forget
-		if l := b.leader; w.broken == "forget-pending" && l != nil && l.pending != 0 {
-			l.pending, l.maximal = 0, slices.Clone(l.part.ISR)
-		}
 	}
 }
 
@@ -131,7 +127,7 @@ func (w *world) control() {
 	case 2: // the lead moves (C5)
 		p := w.part
 		if p.Leader != cluster.NoLeader && p.Leader != id && slices.Contains(p.ISR, id) &&
-			n.live && w.one(10) {
+			n.live && w.one(w.moves) {
 			p.Leader = id
 			p.LeaderEpoch++
 			w.change(p)

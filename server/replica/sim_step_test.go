@@ -248,6 +248,9 @@ func (w *world) propose(b *broker) {
 	if !ok {
 		return
 	}
+	if w.broken == "forget-pending" {
+		b.leader.refused(p.Base) // which nobody has said
+	}
 	w.messages = append(w.messages, message{
 		from: b.id, to: -1, brokerEpoch: b.epoch, proposal: &p, heard: w.one(2),
 	})

@@ -104,8 +104,9 @@ func (w *world) tell(t *testing.T) {
 }
 
 // TestBrokenRulesAreFound leaves out one rule at a time: an invariant must break
-// within some seeds, or the simulation would prove nothing. Hint is a seed that
-// found it once; the search begins there.
+// within some seeds, or the simulation would prove nothing. Only those count in
+// which followers read ahead of the leader's disk, as they do in nodes. Hint is a
+// seed that found it once; the search begins there.
 func TestBrokenRulesAreFound(t *testing.T) {
 	for _, b := range []struct {
 		rule     broken
@@ -117,11 +118,11 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		{"leader-nosync", false, 0, false},
 		{"count-written", false, 0, false},
 		{"hw-under-min", false, 0, false},
-		{"no-maximal", false, 0, false},
-		{"forget-pending", false, 691, false},
+		{"no-maximal", false, 270, false},
+		{"forget-pending", false, 270, false},
 		{"no-leso", false, 0, false},
-		{"keep-fstate", false, 1085, false},
-		{"no-added-guard", false, 319, false},
+		{"keep-fstate", false, 2080, false},
+		{"no-added-guard", false, 136, false},
 		{"no-verdict", false, 0, false},
 		{"nonsticky", false, 0, false},
 		{"no-div", false, 0, false},
@@ -130,16 +131,16 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		{"count-with-eligible", true, 0, false},
 		{"rewind-nothing", false, 0, true},
 		{"revive-early", false, 0, true},
-		{"revive-longest", false, 2567, true},
+		{"revive-longest", false, 322, true},
 	} {
 		t.Run(string(b.rule), func(t *testing.T) {
 			t.Parallel()
-			for i := range uint64(3000) {
-				seed := (b.hint + i) % 3000
-				w := newWorld(seed, 3, 2, b.lower, b.rule)
+			for i := range uint64(1500) {
+				w := newWorld((b.hint+2*i)%3000, 3, 2, b.lower, b.rule)
+				require.True(t, w.ahead)
 				w.restores = b.restores
 				if v := w.run(6000); v != "" {
-					t.Logf("seed %d: %s", seed, v)
+					t.Logf("seed %d: %s", (b.hint+2*i)%3000, v)
 					return
 				}
 			}

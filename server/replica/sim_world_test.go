@@ -161,6 +161,7 @@ type world struct {
 	minISR int
 	lower  bool // min.insync.replicas is sometimes one less than minISR
 	faults int  // percent of the steps
+	moves  int  // the controller moves the lead once in so many times that it could
 
 	ahead    bool // followers read what the leader has not synced yet
 	restores bool // the metadata are restored from backups now and then
@@ -188,8 +189,11 @@ type world struct {
 func newWorld(seed uint64, n, minISR int, lower bool, b broken) *world {
 	w := &world{
 		random: rand.New(rand.NewPCG(seed, 7)), broken: b, n: n, minISR: minISR, lower: lower,
-		faults: 1 + int(seed%5), ahead: seed%2 == 0, now: time.Unix(1_000_000, 0), revision: 10,
-		leaders: map[int32][2]int64{}, did: map[string]int{},
+		faults: 1 + int(seed%5), moves: 10, ahead: seed%2 == 0, now: time.Unix(1_000_000, 0),
+		revision: 10, leaders: map[int32][2]int64{}, did: map[string]int{},
+	}
+	if seed/2%4 == 0 { // so that nodes lead again that remember having led
+		w.moves = 1
 	}
 	var replicas []int32
 	for i := range n {
