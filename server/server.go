@@ -225,7 +225,6 @@ func (s *Server) GRPCOptions() []grpc.ServerOption {
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxSendMsgSize(responseMaxBytes),
 		grpc.ReadBufferSize(wire.SocketBufferBytes),
-		grpc.WriteBufferSize(wire.SocketBufferBytes),
 		grpc.MaxConcurrentStreams(connectionStreamsMax),
 		grpc.MaxHeaderListSize(headerListMaxBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),

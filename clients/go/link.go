@@ -76,7 +76,6 @@ func newDialer(addr string, config *dialConfig) (*dialer, *grpc.ClientConn, erro
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.ForceCodecV2(wire.NewCodec())),
 		grpc.WithWriteBufferSize(wire.SocketBufferBytes),
-		grpc.WithReadBufferSize(wire.SocketBufferBytes),
 		grpc.WithInitialWindowSize(streamWindowBytes),
 		grpc.WithInitialConnWindowSize(connWindowBytes),
 	}, config.grpc...)

@@ -145,8 +145,7 @@ func dial(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// As the Go client does.
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec())),
-		grpc.WithWriteBufferSize(wire.SocketBufferBytes),
-		grpc.WithReadBufferSize(wire.SocketBufferBytes))
+		grpc.WithWriteBufferSize(wire.SocketBufferBytes))
 }
 
 // sluiceProducer returns what sends the batches of one producer. As a client does,
