@@ -63,6 +63,7 @@ func Held(store *storage.Store) []cluster.HeldReplica {
 		held = append(held, cluster.HeldReplica{
 			Topic: cluster.UUID(id.Topic), Partition: id.Partition,
 			LeaderEpoch: int32(p.LeaderEpoch()), End: int64(p.End()),
+			Damaged: p.Corrupt() != nil,
 		})
 	}
 	return held

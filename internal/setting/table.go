@@ -118,8 +118,9 @@ var topics = []Setting{
 		Name: "unclean.leader.election.enable", Type: Bool, Default: "false",
 		Synonyms: []string{"unclean.leader.election.enable"},
 		Doc: "Whether a replica that is not in sync may lead when no other is left. It loses " +
-			"acknowledged records: the first live replica leads, without a look at what each " +
-			"holds, even one whose disk was lost.",
+			"acknowledged records: of the live replicas the one that holds most leads. For " +
+			"others that are away, and may hold more, the controller waits for the time of a " +
+			"lease (9 s).",
 	},
 }
 

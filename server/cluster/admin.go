@@ -173,6 +173,7 @@ func (c *Cluster) DeleteTopic(ctx context.Context, name string) (Topic, error) {
 			writes: []write{
 				c.store.remove(keyTopic(name)), c.store.remove(keyTopicConfig(t.ID)),
 				c.store.removeAll(keyPartitions(t.ID)), c.store.removeAll(keyCorrupts(t.ID)),
+				c.store.removeAll(keyClaims(t.ID)),
 			},
 		}}, nil
 	})

@@ -127,6 +127,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		writes: make(chan struct{}, 1),
 	}
 	c.spawn("controller", c.ctl.run)
+	c.spawn("claims", c.claims)
 	watch := &probe{
 		member: c.member, store: c.store, feed: c.feed, ctl: c.ctl, dial: c.cfg.Dial,
 	}

@@ -25,6 +25,7 @@ type controller struct {
 	awaited  []int32 // the nodes that were last named as missing, after a restore
 	spread   int64   // the nodesRevision for which internal topics were spread
 	balance  balance
+	orphans  map[orphan]time.Time // since when this controller knows of them
 }
 
 // partitionsPerWrite keeps a transaction within etcd's limit of operations,

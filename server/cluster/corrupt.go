@@ -2,10 +2,8 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // corruption is a replica in which its node has found damage.
@@ -15,17 +13,10 @@ type corruption struct {
 }
 
 func (d *draft) applyCorrupt(rest string, e event) error {
-	head, tail, _ := strings.Cut(rest, "/")
-	number, name, _ := strings.Cut(tail, "/")
 	var c corruption
 	var err error
-	if c.topic, err = ParseUUID(head); err == nil {
-		if c.partition, err = parseNumber(number); err == nil {
-			c.node, err = parseNumber(name)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("metadata key %.300q: %w", e.key, err)
+	if c.topic, c.partition, c.node, err = replicaKey(e.key, rest); err != nil {
+		return err
 	}
 	next := maps.Clone(d.next.corrupt)
 	if next == nil {

@@ -21,6 +21,7 @@ import (
 //	topic/<name>       id and partition count; a topic exists once this does
 //	part/<id>/<n>      replicas, leader, epoch, in-sync set of a partition
 //	corrupt/<id>/<n>/<node>  a replica that is damaged and has to leave
+//	claim/<id>/<n>/<node>    what a replica holds, where nobody has it all
 //	cfg/topic/<id>     settings of a topic
 //	cfg/broker/<node>  settings of a node
 //	cfg/cluster        settings of all nodes

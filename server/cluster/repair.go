@@ -105,11 +105,18 @@ func (c *controller) repair(ctx context.Context, s *Snapshot) error {
 	if c.repaired.ctl != s.ctl.create || c.repaired.nodes != s.nodesRevision {
 		since = 0
 	}
-	changes := s.planRepair(since)
+	changes := s.planRepair(since, c.waited)
 	if len(changes) == 0 && c.spread != s.nodesRevision {
 		var waiting bool
 		if changes, waiting = s.planSpread(); len(changes) == 0 && !waiting {
 			c.spread = s.nodesRevision // all have been asked for, once for these nodes
+		}
+	}
+	for _, change := range changes {
+		if change.next.Unclean && !change.old.Unclean {
+			c.log.Error("unclean leader election: acknowledged records may be lost", "topic",
+				change.topic, "partition", change.next.ID, "leader", change.next.Leader,
+				"isr", change.old.ISR, "elr", change.old.ELR)
 		}
 	}
 	if len(changes) > 0 {
@@ -124,11 +131,12 @@ func (c *controller) repair(ctx context.Context, s *Snapshot) error {
 
 // planRepair lists what is to be repaired of the topics that have changed after
 // a revision.
-func (s *Snapshot) planRepair(since int64) []partitionChange {
-	serves := func(id int32) bool { return s.standing(id) == standingServing }
+func (s *Snapshot) planRepair(
+	since int64, waited func(UUID, Partition) bool,
+) []partitionChange {
 	var changes []partitionChange
 	for _, t := range s.Topics() {
-		if t.Revision <= since && s.corrupt[t.ID] == nil {
+		if t.Revision <= since && s.corrupt[t.ID] == nil && s.claims[t.ID] == nil {
 			continue
 		}
 		settings := s.TopicSettings(t)
@@ -138,9 +146,9 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 			}
 			var done []string
 			minISR := p.MinISR(settings.InSyncReplicasMin)
-			next := complete(repair(p, s.standing, minISR), serves, minISR)
+			next := complete(repair(p, s.standing, minISR), s.serves, minISR)
 			if settings.UncleanLeaderElection {
-				next = s.unclean(next)
+				next, done = s.unclean(t.ID, next, waited)
 			}
 			if next.Unclean && len(next.ISR) == len(next.Replicas) {
 				next.Unclean = false // all follow the one that was chosen
@@ -150,7 +158,7 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 					continue
 				}
 				var ok bool
-				if next, ok = disown(next, c.node, serves, minISR); ok {
+				if next, ok = disown(next, c.node, s.serves, minISR); ok {
 					done = append(done, keyCorrupt(c.topic, c.partition, c.node))
 				}
 			}
@@ -162,19 +170,6 @@ func (s *Snapshot) planRepair(since int64) []partitionChange {
 		}
 	}
 	return changes
-}
-
-// unclean elects a replica that may lack acknowledged records for a partition
-// whose others are all gone, as unclean.leader.election.enable asks.
-func (s *Snapshot) unclean(p Partition) Partition {
-	serves := func(id int32) bool { return s.standing(id) == standingServing }
-	if p.Leader != NoLeader || slices.ContainsFunc(union(p.ISR, p.ELR), serves) {
-		return p
-	}
-	if i := slices.IndexFunc(p.Replicas, serves); i >= 0 {
-		return electUnclean(p, p.Replicas[i])
-	}
-	return p
 }
 
 // writeEach writes changes that are independent of each other, many at once, and

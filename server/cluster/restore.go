@@ -164,7 +164,7 @@ func (s *stored) rewound(record restoreRecord) ([]event, error) {
 	for _, e := range s.events {
 		room, rest, _ := strings.Cut(e.key, "/")
 		switch room {
-		case keyController, "live", "admit", "corrupt", "held":
+		case keyController, "live", "admit", "claim", "corrupt", "held":
 			changes = append(changes, event{key: e.key})
 		case "pid":
 			next, err := decode[producerIDsRecord](e.key, e.value)

@@ -24,6 +24,8 @@ type HeldReplica struct {
 	LeaderEpoch int32 `json:"e"`
 	// End is the end of what is durable.
 	End int64 `json:"n"`
+	// Damaged says that some of it cannot be read.
+	Damaged bool `json:"d,omitempty"`
 }
 
 // Holding is what a node has of one partition.
@@ -211,7 +213,7 @@ func (s *Snapshot) allHoldings() map[UUID][]topicHolding {
 			for _, r := range part.record.Replicas {
 				all[r.Topic] = append(all[r.Topic], topicHolding{Holding{
 					Node: node, LeaderEpoch: r.LeaderEpoch, End: r.End,
-					Lossy: epoch.record.Verdict.lossy(),
+					Lossy: r.Damaged || epoch.record.Verdict.lossy(),
 				}, r.Partition})
 			}
 		}

@@ -29,6 +29,7 @@ type Snapshot struct {
 	nodesRevision int64 // of the last change of nodes
 
 	corrupt map[UUID][]corruption // damaged replicas, by topic; replaced, never changed
+	claims  map[UUID][]claim      // what replicas hold of orphaned partitions; likewise
 
 	restore entry[restoreRecord]
 	held    map[int32]map[int32]entry[heldRecord] // by node and part; replaced as well
@@ -273,6 +274,8 @@ func (d *draft) apply(e event) error {
 		return d.applyConfig(rest, e)
 	case "epoch", "live", "admit":
 		return d.applyNode(room, rest, e)
+	case "claim":
+		return d.applyClaim(rest, e)
 	case "corrupt":
 		return d.applyCorrupt(rest, e)
 	case "held":

@@ -148,7 +148,7 @@ func (w *world) logs(m *member) map[int32][]string {
 	topic, ok := m.run.Cluster.Topic(loadTopic)
 	require.True(w.t, ok)
 	all := map[int32][]string{}
-	for i := range int32(partitions) {
+	for i := range int32(len(topic.Partitions)) {
 		p, ok := m.run.Store.Partition(storage.PartitionID{
 			Topic: storage.TopicID(topic.ID), Partition: i,
 		})
