@@ -56,20 +56,25 @@ func build(t *testing.T) string {
 	return path
 }
 
-// disks gives every node a small disk of its own, for root; a node whose disk
-// is not its own can't have it filled.
-func disks(t *testing.T, c *cluster) (own bool) {
+// disks gives every node a small disk of its own, for root; a node whose disk is not
+// its own can't have it filled. It says what the disks can be asked for.
+func disks(t *testing.T, c *cluster) need {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		return false
+		return 0
 	}
+	has := ownDisk | stoppable
 	for _, p := range c.nodes {
+		if has&stoppable != 0 && ext4(t, p) {
+			continue
+		}
+		has = ownDisk
 		if syscall.Mount("tmpfs", p.dir, "tmpfs", 0, "size="+strconv.Itoa(diskBytes)) != nil {
-			return false
+			return 0
 		}
 		t.Cleanup(func() { _ = syscall.Unmount(p.dir, syscall.MNT_DETACH) })
 	}
-	return true
+	return has
 }
 
 // TestChaos breaks clusters under load, for CHAOS_MINUTES together, with topics
@@ -153,9 +158,7 @@ func (r *run) start(t *testing.T, binary string) {
 		_ = os.RemoveAll(dir)
 	})
 	r.has = links
-	if disks(t, r.c) {
-		r.has |= ownDisk
-	}
+	r.has |= disks(t, r.c)
 	if r.replication >= 3 {
 		r.has |= copies
 	}

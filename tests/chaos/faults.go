@@ -30,6 +30,7 @@ const (
 	namespaces                  // network namespaces
 	ownDisk                     // a small file system of its own for each node
 	copies                      // two more replicas of everything
+	stoppable                   // a disk of its own for each node that can be stopped
 )
 
 // hold chooses how long a fault stays.
@@ -90,6 +91,8 @@ var faultKinds = []faultKind{
 	{name: "lost log", needs: copies, inject: lose("log"), holdMin: 100, holdMax: 8000},
 	{name: "lost disk", needs: copies, inject: lose(""), holdMin: 100, holdMax: 8000},
 	{name: "damaged file", needs: copies, inject: damage, holdMin: 100, holdMax: 4000},
+	{name: "slow disk", needs: stoppable, inject: slow, holdMin: 2000, holdMax: 10_000},
+	{name: "disk that stalls", needs: stoppable, inject: stall, holdMin: 500, holdMax: 14_000},
 	{name: "damaged etcd", needs: copies, inject: damageEtcd, holdMin: 100, holdMax: 4000},
 }
 
