@@ -102,7 +102,9 @@ func (s *Server) forwardUnary(
 		return s.answerForwarded(ctx, request, info, next)
 	}
 	if at, ok := namedBy(request); ok && kinds[info.FullMethod] != byController {
-		s.learn(ctx, at)
+		if err := s.learn(ctx, at); err != nil {
+			return nil, err
+		}
 	}
 	if s.alone() || kinds[info.FullMethod] == byAnyone {
 		return next(ctx, request)
@@ -137,22 +139,25 @@ func (s *Server) forwardUnary(
 
 // learn makes sure of what a request names and this node does not know or not
 // serve yet: another node may have created it a moment ago, and said so to the
-// caller.
-func (s *Server) learn(ctx context.Context, names ...place) {
+// caller. The error says that this could not be made sure of, which is no reason to
+// say that something is not there.
+func (s *Server) learn(ctx context.Context, names ...place) error {
 	served := s.catalog.Load()
 	if !slices.ContainsFunc(names, func(name place) bool { return !served.has(name) }) {
-		return
+		return nil
 	}
 	at := s.cluster.Snapshot()
 	asked := s.alone() // nobody else changes anything
 	var revision int64
+	var unsure error
 	for _, name := range names {
 		if served.has(name) || cluster.CheckTopicName(name.topic) != nil {
 			continue
 		}
 		if !asked && !knows(at, name) {
 			asked = true
-			if newer, err := s.cluster.Sync(ctx); err == nil {
+			newer, err := s.cluster.Sync(ctx)
+			if unsure = err; err == nil {
 				at = newer
 			}
 		}
@@ -161,6 +166,7 @@ func (s *Server) learn(ctx context.Context, names ...place) {
 		}
 	}
 	_ = s.reached(ctx, revision) // the handler says what is wrong
+	return unsure
 }
 
 // learnOffsets makes sure of the topics of offsets that a request brings.
@@ -169,7 +175,7 @@ func (s *Server) learnOffsets(ctx context.Context, offsets []group.Offset) {
 	for _, o := range offsets {
 		names = append(names, place{o.Topic, o.Partition})
 	}
-	s.learn(ctx, names...)
+	_ = s.learn(ctx, names...)
 }
 
 // place is a partition that a request names; 0 where it names a topic only.

@@ -183,7 +183,7 @@ func (s *Server) fetchFromAll(
 	for _, p := range request.GetPartitions() {
 		names = append(names, place{p.GetTopic(), p.GetPartition()})
 	}
-	s.learn(stream.Context(), names...)
+	_ = s.learn(stream.Context(), names...)
 	own := route{node: s.cluster.NodeID()}
 	at := s.cluster.Snapshot()
 	routes := map[int32]route{}

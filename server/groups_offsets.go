@@ -255,7 +255,7 @@ func (r *reset) learnTopics(ctx context.Context) {
 	for _, t := range r.request.GetTopics() {
 		names = append(names, place{t.GetTopic(), slices.Max(append(t.GetPartitions(), 0))})
 	}
-	r.s.learn(ctx, names...)
+	_ = r.s.learn(ctx, names...)
 }
 
 // choose lists the partitions to move, by topic and partition.

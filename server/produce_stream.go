@@ -116,7 +116,7 @@ func (p *producer) submit(
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
 	if p.others != nil {
-		p.s.learn(ctx, place{request.GetTopic(), request.GetPartition()})
+		_ = p.s.learn(ctx, place{request.GetTopic(), request.GetPartition()})
 	}
 	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {

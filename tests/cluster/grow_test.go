@@ -4,9 +4,12 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
@@ -92,4 +95,29 @@ func TestGroupsAndSchemasOutliveTheFirstNode(t *testing.T) {
 		&sluicev1.FetchOffsetsRequest{Group: "g"})
 	require.NoError(t, err)
 	require.Len(t, offsets.GetOffsets(), 1)
+}
+
+func TestANodeThatIsCutOffDoesNotSayThatATopicIsNotThere(t *testing.T) {
+	etcd, link := memory.New(), memory.NewLink()
+	first := member(t, etcd, 0)
+	second := node.Start(t, node.WithCluster(func(c *cluster.Config) {
+		c.NodeID, c.Etcd, c.RequestTimeout = 1, etcd.Client(link), time.Second
+	}))
+	second.Address()
+	second.AwaitNodes(2)
+	link.Set(true, 0)
+	t.Cleanup(func() { link.Set(false, 0) })
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	client := sluice.NewClient(first.Conn())
+	t.Cleanup(func() { assert.NoError(t, client.Close()) })
+	_, err := client.CreateTopic(ctx, sluice.NewTopic{Name: "new", Partitions: 1})
+	require.NoError(t, err)
+
+	_, err = callerOf(second).Produce(ctx, &sluicev1.ProduceRequest{
+		Topic: "new", Partition: new(int32), Records: []*sluicev1.ProduceRecord{value("v")},
+	})
+	require.Error(t, err)
+	assert.Contains(t, []codes.Code{codes.Unavailable, codes.DeadlineExceeded}, status.Code(err),
+		"%v", err)
 }
