@@ -17,7 +17,9 @@ const (
 
 // unsynced is the groups that are written and not known to be on disk.
 type unsynced struct {
-	flushing sync.Mutex // held by whoever syncs and answers
+	// flushing has a token while somebody syncs and answers. It is no mutex, as virtual
+	// time goes on only where all wait for channels, and a slow disk needs it to.
+	flushing chan struct{}
 
 	mu      sync.Mutex
 	groups  []*group  // oldest first
@@ -31,7 +33,7 @@ type unsynced struct {
 
 func (u *unsynced) init() {
 	u.wanted, u.armed = make(chan struct{}, 1), make(chan struct{}, 1)
-	u.ended = make(chan struct{})
+	u.ended, u.flushing = make(chan struct{}), make(chan struct{}, 1)
 }
 
 // failAll makes the store fail and lets everyone know.
@@ -207,8 +209,8 @@ func (s *Store) syncLoop(context.Context) error {
 // flush makes all groups durable that are written, publishes them, answers their
 // ops in order, and hands them to the index.
 func (s *Store) flush() {
-	s.late.flushing.Lock()
-	defer s.late.flushing.Unlock()
+	s.late.flushing <- struct{}{}
+	defer func() { <-s.late.flushing }()
 	groups := s.late.take()
 	if len(groups) == 0 {
 		return

@@ -115,9 +115,10 @@ func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
 
 	crash(t, rest[0])
 	survivor := rest[1]
-	survivor.cfg.RequestTimeout, survivor.store.timeout = time.Second, time.Second
+	hasty := *survivor.store
+	hasty.timeout = time.Second
 	require.Eventually(t, func() bool { // a timeout until it has seen that there is no leader
-		_, err = survivor.store.commit(t.Context(), nil, survivor.store.put("test", 1))
+		_, err = hasty.commit(t.Context(), nil, hasty.put("test", 1))
 		return errors.Is(err, fault.BrokerNotAvailable)
 	}, time.Minute, time.Millisecond)
 	require.ErrorContains(t, err, "majority of the metadata quorum is out of reach")

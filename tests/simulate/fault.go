@@ -27,6 +27,37 @@ var faults = []struct {
 			}
 		}
 	}},
+	{"power cut", func(w *world, m *member) func() {
+		m.disk.behind(m.journal())
+		w.crash(m)
+		w.lose(m)
+		return func() { w.start(m) }
+	}},
+	{"power cut of all", func(w *world, m *member) func() {
+		m.disk.behind(m.journal())
+		for _, m := range w.nodes {
+			w.crash(m)
+			w.lose(m)
+		}
+		return func() {
+			for _, m := range w.nodes {
+				w.start(m)
+			}
+		}
+	}},
+	{"disk error", func(w *world, m *member) func() {
+		m.disk.fail()
+		if err := within(wholeTime, func() bool { return m.run.Store.Err() != nil }); err != nil {
+			w.t.Fatalf("a disk that fails is not noticed: %v", err)
+		}
+		w.crash(m) // the process ends for it
+		w.lose(m)
+		return func() { w.start(m) }
+	}},
+	{"connections reset", func(w *world, m *member) func() {
+		w.net.reset(m.end)
+		return func() {}
+	}},
 	{"crash and loss of the log", func(w *world, m *member) func() {
 		w.crash(m)
 		w.wipe(m)

@@ -196,7 +196,7 @@ func (h *history) commit(ctx context.Context, m *member, partition int32, offset
 		}
 	}
 	if got < least || got > offset {
-		h.violation("of partition %d, %d is committed, which was %d before and at most %d",
+		h.violation("I17: of partition %d, %d is committed, which was %d before and at most %d",
 			partition, got, least, offset)
 	}
 }
@@ -220,13 +220,14 @@ func (h *history) judge(logs []map[int32][]string) {
 			at := place{partition, int64(offset)}
 			key := payload + "|" + strconv.Itoa(int(partition))
 			if before, twice := where[key]; twice {
-				h.violation("%s is at %v and %v", payload, before, at)
+				h.violation("I14: %s is at %v and %v", payload, before, at)
 			}
 			where[key] = at
 			producer, number, _ := strings.Cut(payload, "|")
 			n, err := strconv.Atoi(number)
 			if err != nil || n != last[producer] {
-				h.violation("%s at %v comes where number %d should", payload, at, last[producer])
+				h.violation("I14: %s at %v comes where number %d should", payload, at,
+					last[producer])
 			}
 			last[producer] = n + 1
 		}
@@ -239,7 +240,7 @@ func (h *history) judge(logs []map[int32][]string) {
 	for at, payload := range h.read {
 		there := final[at.partition]
 		if at.offset >= int64(len(there)) || there[at.offset] != payload {
-			h.violation("I3: %q was read at %v, and something else is there", payload, at)
+			h.violation("I3, I20: %q was read at %v, and something else is there", payload, at)
 		}
 	}
 }

@@ -3,8 +3,10 @@ package simulate
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -69,6 +71,16 @@ func (n *network) end(p *process) {
 	p.wires = nil
 	n.mu.Unlock()
 	for w := range wires {
+		_ = w.Close()
+	}
+}
+
+// reset ends all connections of a process, and loses what is on its way.
+func (n *network) reset(p *process) {
+	n.mu.Lock()
+	wires := slices.Collect(maps.Keys(p.wires))
+	n.mu.Unlock()
+	for _, w := range wires {
 		_ = w.Close()
 	}
 }

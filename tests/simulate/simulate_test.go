@@ -53,8 +53,6 @@ func number(t *testing.T, name string, absent int) int {
 const (
 	faultCount    = 5
 	producerCount = 4
-	// wholeTime is how long it may take until everything is well again.
-	wholeTime = time.Minute
 )
 
 func simulate(t *testing.T, seed uint64) {

@@ -26,10 +26,15 @@ import (
 	"github.com/sluicelog/sluice/server"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/cluster/memory"
+	"github.com/sluicelog/sluice/storage"
 	"github.com/sluicelog/sluice/tests/node"
 )
 
-const nodeCount = 3
+const (
+	nodeCount = 3
+	// wholeTime is how long it may take until everything is well again.
+	wholeTime = time.Minute
+)
 
 // world is a cluster, and what connects it.
 type world struct {
@@ -40,6 +45,7 @@ type world struct {
 	clients *process
 	begun   time.Time
 	nodes   []*member
+	lost    int64          // bytes that were not synced when the power went
 	zombies sync.WaitGroup // nodes that crashed, which a process can't simply forget
 
 	mu  sync.Mutex
@@ -51,6 +57,7 @@ type member struct {
 	id      int32
 	address string
 	dir     string
+	disk    *disk
 	client  *grpc.ClientConn
 
 	run  *node.Node // nil while it is down
@@ -80,7 +87,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 		clients: &process{address: "clients"}, begun: time.Now(),
 	}
 	for i := range nodeCount {
-		m := &member{id: int32(i), address: "node-" + strconv.Itoa(i) + ":1", dir: t.TempDir()}
+		m := &member{
+			id: int32(i), address: "node-" + strconv.Itoa(i) + ":1", dir: t.TempDir(),
+			disk: &disk{random: rand.New(rand.NewPCG(seed, uint64(10+i)))},
+		}
 		var err error
 		m.client, err = grpc.NewClient("passthrough:///"+m.address,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -107,12 +117,17 @@ func (w *world) dialer(from *process) func(context.Context, string) (net.Conn, e
 func (w *world) start(m *member) {
 	end, link := &process{address: m.address}, memory.NewLink()
 	m.end, m.link = end, link
+	sync, err := m.disk.open(m.journal())
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	m.run = node.Start(w.t, node.WithDir(m.dir),
 		node.WithLogger(slog.New(slog.NewTextHandler(w, nil)).With("node", m.id)),
 		node.WithSettings(map[string]string{
 			"default.replication.factor": "3", "min.insync.replicas": "2",
 			"offsets.topic.replication.factor": "3", "offsets.topic.num.partitions": "1",
 		}),
+		node.WithStorage(func(c *storage.Config) { c.SyncJournal = sync }),
 		node.WithCluster(func(c *cluster.Config) {
 			c.NodeID, c.AdvertiseGRPC, c.Etcd = m.id, m.address, w.etcd.Client(link)
 			c.Clock = m.sinceBoot(w.begun)
@@ -176,6 +191,19 @@ func (w *world) crash(m *member) {
 	w.zombies.Go(zombie.Abandon)
 	m.run, m.dir = nil, dir
 }
+
+// lose takes from the disk of a node that is down what was not synced, as a power
+// cut may.
+func (w *world) lose(m *member) {
+	lost, err := m.disk.cut(m.journal())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.lost += lost
+	w.logf("node %d loses %d bytes that were not synced", m.id, lost)
+}
+
+func (m *member) journal() string { return filepath.Join(m.dir, "log", "journal") }
 
 // wipe removes the log of a node that is down.
 func (w *world) wipe(m *member) {
