@@ -126,6 +126,7 @@ func TestAnswersAreWhatProtojsonReads(t *testing.T) {
 	}}
 	answer := &sluicev1.ProduceResponse{}
 	require.NoError(t, protojson.Unmarshal(appendProduceResponse(nil, produced), answer))
+	produced.Results[0].Duplicate = false // a header says that
 	assert.True(t, proto.Equal(produced, answer), "%v", answer)
 	assert.JSONEq(t, `{"offsets":[
 		{"partition":3,"offset":7,"error_code":null,"error":null},
