@@ -92,6 +92,7 @@ func guarded(tb testing.TB, a *authority) (endpoint string) {
 	cfg.ClientTLSInfo = transport.TLSInfo{
 		CertFile: cert, KeyFile: key, TrustedCAFile: a.file, ClientCertAuth: true,
 	}
+	cfg.BcryptCost = 4 // the least: a login is slow enough under the race detector
 	server, err := embed.StartEtcd(cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(server.Close)

@@ -64,15 +64,26 @@ func (c *Cluster) mustSee(tb testing.TB, what string, holds func(*Snapshot) bool
 	require.NoError(tb, err, what)
 }
 
+// leader waits until one of the nodes knows that it is the controller.
 func leader(tb testing.TB, nodes []*Cluster) *Cluster {
 	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	defer cancel()
+	found := make(chan *Cluster, len(nodes))
 	for _, n := range nodes {
-		if n.ctl.leads(n.Snapshot()) {
-			return n
-		}
+		go func() {
+			if _, err := n.feed.until(ctx, n.ctl.leads); err == nil {
+				found <- n
+			}
+		}()
 	}
-	tb.Fatal("no node is the controller")
-	return nil
+	select {
+	case n := <-found:
+		return n
+	case <-ctx.Done():
+		tb.Fatal("no node is the controller")
+		return nil
+	}
 }
 
 func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
