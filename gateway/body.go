@@ -16,8 +16,12 @@ import (
 	"github.com/sluicelog/sluice/internal/fault"
 )
 
-// bodySetting names the limit of bodies as an operator sets it.
-const bodySetting = "http.max.request.bytes"
+// The limits as an operator sets them.
+const (
+	bodySetting      = "http.max.request.bytes"
+	bodiesSetting    = "http.queued.max.request.bytes"
+	consumersSetting = "http.max.consumers"
+)
 
 // body is the body of a request, decompressed and bounded. What has been read
 // of it counts against the gateway's budget until release.
@@ -151,7 +155,7 @@ func (g *Gateway) bodyFault(err error) error {
 		return fault.RequestTooLarge.With("limit", 8<<20, "setting", "the zstd window")
 	case errors.Is(err, errBudget):
 		return fault.ThrottlingQuotaExceeded.With("limit", g.limits.BodyInFlightBytesMax,
-			"setting", "Limits.BodyInFlightBytesMax")
+			"setting", bodiesSetting)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &shaped{
 			status: http.StatusRequestTimeout, code: http.StatusRequestTimeout,

@@ -114,7 +114,7 @@ func (s *instances) create(
 	case len(s.byKey) >= s.g.limits.ConsumerCountMax:
 		cancel()
 		return nil, fault.ThrottlingQuotaExceeded.With("limit", s.g.limits.ConsumerCountMax,
-			"setting", "Limits.ConsumerCountMax")
+			"setting", consumersSetting)
 	}
 	s.byKey[i.key] = i
 	i.idle = time.AfterFunc(s.g.limits.ConsumerIdleTimeout, i.expire)

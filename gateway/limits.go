@@ -49,7 +49,7 @@ type Limits struct {
 	// counts as this.
 	PollTimeMax time.Duration
 	// ConsumerCountMax is how many consumer instances there are at once; more
-	// get 429. At least 1.
+	// are refused: http.max.consumers. At least 1.
 	ConsumerCountMax int
 	// ConsumerIdleTimeout is after how long an instance that nobody calls is
 	// gone, as Kafka REST's consumer.instance.timeout.ms.

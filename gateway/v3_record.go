@@ -62,7 +62,7 @@ type v3Reader struct {
 // reader's.
 func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
 	r.key, r.value, r.claim, r.id = v3Datum{}, v3Datum{}, claim{}, nil
-	return v3RecordFields.read(r.s, func(field uint) (err error) {
+	err := v3RecordFields.read(r.s, func(field uint) (err error) {
 		switch field {
 		case 0:
 			if m.Partition, err = r.partition(); err == nil && *m.Partition < 0 {
@@ -80,7 +80,7 @@ func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
 			err = r.claim.read(r.s, field-5)
 		case 9:
 			if !r.batched {
-				return &unknownField{name: "id", known: v3StreamFields}
+				return &unknownField{name: "id"}
 			}
 			if r.s.Kind() != jsonscan.String {
 				return batchError("Batch entry identifier is not a valid string.")
@@ -89,6 +89,11 @@ func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
 		}
 		return err
 	})
+	if unknown := (*unknownField)(nil); !r.batched && errors.As(err, &unknown) &&
+		(unknown.known == "" || unknown.known == v3RecordFields.known) {
+		unknown.known = v3StreamFields
+	}
+	return err
 }
 
 // datum reads a key or value and checks what excludes what.

@@ -49,7 +49,8 @@ func startFront(
 	limits.ConnectionPerAddressCountMax = static.HTTPPerAddressCountMax
 	limits.StreamCountMax = static.HTTPStreamCountMax
 	limits.BodyBytesMax = static.HTTPRequestBytesMax
-	limits.BodyInFlightBytesMax = max(limits.BodyInFlightBytesMax, limits.BodyBytesMax)
+	limits.BodyInFlightBytesMax = max(static.HTTPQueuedRequestBytesMax, limits.BodyBytesMax)
+	limits.ConsumerCountMax = static.HTTPConsumerCountMax
 	limits.AnswerInFlightBytesMax = static.ResponseInFlightBytesMax
 	own := prometheus.NewRegistry()
 	metrics := promhttp.HandlerFor(

@@ -205,6 +205,10 @@ var brokerLimits = []Setting{
 		Doc: "How many of them one address may have; more are closed. Loopback addresses, " +
 			"where proxies are, have no such limit.",
 	}, {
+		Name: "http.max.consumers", Type: Int, Default: "10000", Min: 1, Max: 1_000_000,
+		Doc: "How many consumer instances of the REST Proxy (v2) a node keeps at once; more are " +
+			"refused with THROTTLING_QUOTA_EXCEEDED.",
+	}, {
 		Name: "http.max.request.bytes", Type: Int, Default: "16777216", Min: 1024, Max: anyInt,
 		Unit: UnitBytes,
 		Doc:  "The largest body of an HTTP request, before and after gzip is undone.",
@@ -212,6 +216,11 @@ var brokerLimits = []Setting{
 		Name: "http.max.streams", Type: Int, Default: "2048", Min: 1, Max: 1_000_000,
 		Doc: "How many live streams (server-sent events, lines, WebSockets) a node serves at " +
 			"once; more are refused with THROTTLING_QUOTA_EXCEEDED.",
+	}, {
+		Name: "http.queued.max.request.bytes", Type: Long, Default: "268435456", Min: 1 << 20,
+		Max: anyLong, Unit: UnitBytes,
+		Doc: "How many bytes of bodies of HTTP requests, with gzip undone, a node holds at once; " +
+			"more are refused with THROTTLING_QUOTA_EXCEEDED.",
 	}, {
 		Name: "max.partitions", Type: Int, Default: "10000", Min: 1, Max: 1_000_000,
 		Dynamic: true,

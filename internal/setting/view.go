@@ -95,8 +95,10 @@ type Broker struct {
 	FetchRecordCountMax         int
 	FetchWaitMax                time.Duration
 	HTTPConnectionCountMax      int
+	HTTPConsumerCountMax        int
 	HTTPPerAddressCountMax      int
 	HTTPRequestBytesMax         int64
+	HTTPQueuedRequestBytesMax   int64
 	HTTPStreamCountMax          int64
 	GRPCRequestBytesMax         int
 	MessageDecompressedBytesMax int
@@ -156,7 +158,9 @@ func brokerOf(r resolver) Broker {
 		FetchWaitMax:                r.duration("fetch.max.wait.ms"),
 		HTTPConnectionCountMax:      int(r.number("http.max.connections")),
 		HTTPPerAddressCountMax:      int(r.number("http.max.connections.per.address")),
+		HTTPConsumerCountMax:        int(r.number("http.max.consumers")),
 		HTTPRequestBytesMax:         r.number("http.max.request.bytes"),
+		HTTPQueuedRequestBytesMax:   r.number("http.queued.max.request.bytes"),
 		HTTPStreamCountMax:          r.number("http.max.streams"),
 		GRPCRequestBytesMax:         int(r.number("socket.request.max.bytes")),
 		MessageDecompressedBytesMax: int(r.number("message.max.decompressed.bytes")),

@@ -213,10 +213,10 @@ func (s *shard) landed(
 // reload reads the log again after a failure: what was decided and is not
 // written must not count.
 func (s *shard) reload(ctx context.Context) error {
-	if run.Pause(ctx, reloadPause) != nil {
-		return nil
+	if run.Pause(ctx, reloadPause) == nil {
+		return s.load(ctx)
 	}
-	return s.load(ctx)
+	return nil
 }
 
 // replayOffsets replays the records that were not when they were decided.

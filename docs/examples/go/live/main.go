@@ -58,11 +58,11 @@ func run(ctx context.Context, out io.Writer, server, group, topic string, count 
 		Scheme: "ws", Host: server, Path: "/v1/groups/" + group + ":consume",
 		RawQuery: url.Values{"topic": {topic}, "offset_reset": {"earliest"}}.Encode(),
 	}
-	conn, _, err := websocket.Dial(ctx, from.String(), nil)
+	conn, _, err := websocket.Dial(ctx, from.String(), nil) //nolint:bodyclose // there is none
 	if err != nil {
 		return err
 	}
-	defer conn.CloseNow()
+	defer conn.CloseNow() //nolint:errcheck // it is closed already but for an error
 	conn.SetReadLimit(16 << 20)
 	for read := 0; ; {
 		var m message
