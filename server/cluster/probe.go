@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/sluicelog/sluice/internal/run"
 )
 
 // probe finds out that the process of a node has ended before its lease does:
@@ -63,7 +62,7 @@ const (
 func (p *probe) run(ctx context.Context) error {
 	for {
 		begun := time.Now()
-		if err := run.Pause(ctx, probeInterval); err != nil {
+		if err := p.await(ctx); err != nil {
 			return err
 		}
 		// Who has no time to look cannot say that others are slow.
@@ -83,6 +82,28 @@ func (p *probe) run(ctx context.Context) error {
 		}
 		probing.Wait()
 		p.nodes = known
+	}
+}
+
+// await waits for a while, or until there is a node to watch that was not there
+// before: one that ends soon after its start has answered once, too.
+func (p *probe) await(ctx context.Context) error {
+	timer := time.NewTimer(probeInterval)
+	defer timer.Stop()
+	for {
+		s := p.feed.snapshot()
+		if slices.ContainsFunc(p.watched(s), func(node nodeState) bool {
+			return p.nodes[node.live.record.Incarnation] == nil
+		}) {
+			return nil
+		}
+		select {
+		case <-s.changed:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

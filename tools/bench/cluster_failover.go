@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,18 +38,20 @@ func measureFailovers(ctx context.Context, t *trio, _ int) error {
 		rounds     int
 		controller bool
 		pause      bool
+		topic      bool // what is waited for is a new topic, which the controller makes
 	}{
-		{"kill -9 of the leader", failoverKills, false, false},
-		{"kill -9 of the leader, which is the controller too", failoverKills, true, false},
-		{"SIGSTOP of the leader", failoverPauses, false, true},
-		{"SIGSTOP of the leader, which is the controller too", failoverPauses, true, true},
+		{"kill -9 of the leader", failoverKills, false, false, false},
+		{"kill -9 of the leader, which is the controller too", failoverKills, true, false, false},
+		{"SIGSTOP of the leader", failoverPauses, false, true, false},
+		{"SIGSTOP of the leader, which is the controller too", failoverPauses, true, true, false},
+		{"SIGSTOP of the controller, to the next new topic", failoverPauses, true, true, true},
 	}
 	head("fault", "rounds", "to the next acknowledged write, s: median (lowest to highest)")
 	for _, kind := range kinds {
 		var took []float64
 		for round := range kind.rounds {
 			told("%s, round %d of %d", kind.name, round+1, kind.rounds)
-			once, err := t.failover(ctx, topic, kind.controller, kind.pause)
+			once, err := t.failover(ctx, topic, kind.controller, kind.pause, kind.topic)
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind.name, err)
 			}
@@ -61,7 +64,7 @@ func measureFailovers(ctx context.Context, t *trio, _ int) error {
 
 // failover breaks the leader of one partition and repairs the cluster afterwards.
 func (t *trio) failover(
-	ctx context.Context, topic string, controller, pause bool,
+	ctx context.Context, topic string, controller, pause, create bool,
 ) (time.Duration, error) {
 	if err := t.sluice(ctx, nil, "cluster", "elect-leaders", topic); err != nil {
 		return 0, err
@@ -80,6 +83,13 @@ func (t *trio) failover(
 	if _, err := write(ctx, by, topic, partition); err != nil { // it is connected, and works
 		return 0, err
 	}
+	again := func(ctx context.Context) error {
+		_, err := write(ctx, by, topic, partition)
+		return err
+	}
+	if create {
+		again = createTopics(by)
+	}
 	process := t.processes[leader].Process
 	begun := time.Now()
 	if pause {
@@ -89,7 +99,7 @@ func (t *trio) failover(
 	} else {
 		t.kill(leader)
 	}
-	took, err := nextWrite(ctx, by, topic, partition, begun)
+	took, err := next(ctx, again, begun)
 	if pause {
 		err = errors.Join(err, process.Signal(syscall.SIGCONT))
 	} else {
@@ -134,21 +144,33 @@ func write(
 	})
 }
 
-// nextWrite returns how long after begun a write was acknowledged.
-func nextWrite(
-	ctx context.Context, by *grpc.ClientConn, topic string, partition int32, begun time.Time,
+// createTopics returns a function that makes another topic each time.
+func createTopics(by *grpc.ClientConn) func(context.Context) error {
+	topics, made := sluicev1.NewTopicServiceClient(by), time.Now().UnixNano()
+	var count atomic.Int64
+	return func(ctx context.Context) error {
+		_, err := topics.CreateTopic(ctx, &sluicev1.CreateTopicRequest{
+			Topic: fmt.Sprintf("made-%d-%d", made, count.Add(1)), PartitionCount: 1,
+			ReplicationFactor: 1,
+		})
+		return err
+	}
+}
+
+// next returns how long after begun a call succeeded.
+func next(
+	ctx context.Context, call func(context.Context) error, begun time.Time,
 ) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, failoverTime)
 	var writes sync.WaitGroup
 	defer writes.Wait()
 	defer cancel()
 	acknowledged := make(chan time.Duration, 1)
-	next := time.NewTicker(writeEvery)
-	defer next.Stop()
+	soon := time.NewTicker(writeEvery)
+	defer soon.Stop()
 	for {
 		writes.Go(func() {
-			_, err := write(ctx, by, topic, partition)
-			if err != nil {
+			if call(ctx) != nil {
 				return // the next one may
 			}
 			select {
@@ -159,9 +181,9 @@ func nextWrite(
 		select {
 		case took := <-acknowledged:
 			return took, nil
-		case <-next.C:
+		case <-soon.C:
 		case <-ctx.Done():
-			fmt.Fprintln(os.Stderr, "no write was acknowledged")
+			fmt.Fprintln(os.Stderr, "no call succeeded")
 			return 0, ctx.Err()
 		}
 	}
