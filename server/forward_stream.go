@@ -183,7 +183,9 @@ func (s *Server) fetchFromAll(
 	for _, p := range request.GetPartitions() {
 		names = append(names, place{p.GetTopic(), p.GetPartition()})
 	}
-	_ = s.learn(stream.Context(), names...)
+	if err := s.learn(stream.Context(), names...); err != nil {
+		return err
+	}
 	own := route{node: s.cluster.NodeID()}
 	at := s.cluster.Snapshot()
 	routes := map[int32]route{}

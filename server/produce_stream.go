@@ -116,7 +116,10 @@ func (p *producer) submit(
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
 	if p.others != nil {
-		_ = p.s.learn(ctx, place{request.GetTopic(), request.GetPartition()})
+		at := place{request.GetTopic(), request.GetPartition()}
+		if err := p.s.learn(ctx, at); err != nil {
+			return nil, err
+		}
 	}
 	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {

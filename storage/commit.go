@@ -236,12 +236,18 @@ func (s *Store) flush() {
 }
 
 // tellNames writes a checkpoint if a journal file is new, before anything in it
-// is answered: were the file to go, the next start must miss it.
+// is answered: were the file to go, the next start must miss it. On a full disk that
+// has to wait for the next group.
 func (s *Store) tellNames() error {
 	if !s.journal.named.Swap(false) {
 		return nil
 	}
-	if err := s.writeCheckpoint(); err != nil {
+	err := s.writeCheckpoint()
+	if noSpace(err) {
+		s.journal.named.Store(true)
+		return nil
+	}
+	if err != nil {
 		return s.failAll(err)
 	}
 	return nil

@@ -247,13 +247,13 @@ func (m *member) heardLocked(answer *sluicev1.ConsumerHeartbeatResponse) bool {
 	m.spare = false
 	before := len(m.state.revoking()) + len(m.state.assigning())
 	epoch, joined := m.state.epoch, m.state.joined
-	todo := m.state.answered(answer.GetMemberEpoch(), answer.GetAssignment())
+	changed := m.state.answered(answer.GetMemberEpoch(), answer.GetAssignment())
 	for p := range m.resolved {
 		if !m.state.target[p] {
 			delete(m.resolved, p)
 		}
 	}
-	if todo {
+	if changed {
 		m.c.attention.Store(true)
 		m.resolveLocked()
 		notify(m.c.ready)

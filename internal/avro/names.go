@@ -172,23 +172,23 @@ func (s *Schema) Endless() (string, bool) {
 // what is in them.
 func (s *Schema) each(f func(*Type)) {
 	seen := map[*Type]bool{}
-	todo := []*Type{s.root}
-	for len(todo) > 0 {
-		t := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	rest := []*Type{s.root}
+	for len(rest) > 0 {
+		t := rest[len(rest)-1]
+		rest = rest[:len(rest)-1]
 		if seen[t] {
 			continue
 		}
 		seen[t] = true
 		f(t)
 		if t.elem != nil {
-			todo = append(todo, t.elem)
+			rest = append(rest, t.elem)
 		}
 		for _, v := range slices.Backward(t.branches) {
-			todo = append(todo, v)
+			rest = append(rest, v)
 		}
 		for _, v := range slices.Backward(t.fields) {
-			todo = append(todo, v.typ)
+			rest = append(rest, v.typ)
 		}
 	}
 }

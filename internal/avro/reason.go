@@ -128,11 +128,11 @@ func (o *outcome) reasons() []Reason {
 		return nil
 	}
 	all := make([]Reason, 0, o.count)
-	todo := []*outcome{o}
-	for len(todo) > 0 && len(all) < reasonCount {
-		o, todo = todo[len(todo)-1], todo[:len(todo)-1]
+	rest := []*outcome{o}
+	for len(rest) > 0 && len(all) < reasonCount {
+		o, rest = rest[len(rest)-1], rest[:len(rest)-1]
 		if o.first != nil {
-			todo = append(todo, o.second, o.first)
+			rest = append(rest, o.second, o.first)
 			continue
 		}
 		all = append(all, o.reason())
