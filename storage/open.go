@@ -219,7 +219,8 @@ func (s *Store) openFiles(ctx context.Context, found *evidence) error {
 		counted: found.was.Commit,
 	}
 	if !s.cfg.inspect {
-		if err := s.journal.secure(from.File); err != nil {
+		err := errors.Join(s.journal.secure(from.File), secureTables(s.dbDir))
+		if err != nil {
 			return err
 		}
 	}
