@@ -30,7 +30,7 @@ func (s *Server) leaderOf(at group.Place) (route, error) {
 		return route{}, fault.NotLeaderOrFollower.With("topic", at.Topic,
 			"partition", at.Partition).Because("nobody leads it at the moment")
 	}
-	return route{node: leader, revision: snapshot.Revision(), as: "its leader"}, nil
+	return route{node: leader, revision: snapshot.LastChange(), as: "its leader"}, nil
 }
 
 // askLeader makes a call about a partition at the node that leads it, where that

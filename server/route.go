@@ -111,7 +111,7 @@ func (s *Server) routeOf(method string, request any, at *cluster.Snapshot) route
 			return own
 		}
 		if _, alive := brokerOf(at, r.GetBrokerId()); alive {
-			return route{node: r.GetBrokerId(), as: "the broker"}
+			return route{node: r.GetBrokerId(), revision: at.LastChange(), as: "the broker"}
 		}
 	}
 	return own

@@ -90,7 +90,33 @@ func TestAnyNodeAnswersAnyCall(t *testing.T) {
 			assert.Empty(t, rest.GetNextPageToken())
 		}
 	})
+	t.Run("a change is seen by who made it", func(t *testing.T) { ownChanges(ctx, t, nodes) })
 	t.Run("one hop, never two", func(t *testing.T) { oneHop(ctx, t, nodes) })
+}
+
+// ownChanges changes a setting of each broker by way of each, and reads it there:
+// the controller makes the change, and the broker answers what it is.
+func ownChanges(ctx context.Context, t *testing.T, nodes []*node.Node) {
+	t.Helper()
+	const name = "leader.replication.throttled.rate"
+	for i := range 30 {
+		for _, n := range nodes {
+			for broker := range int32(3) {
+				c, set := callerOf(n), strconv.Itoa(1000+i)
+				_, err := c.AlterConfigs(ctx, &sluicev1.AlterConfigsRequest{
+					Resource: &sluicev1.AlterConfigsRequest_BrokerId{BrokerId: broker},
+					Configs:  map[string]string{name: set},
+				})
+				require.NoError(t, err)
+				got, err := c.DescribeConfigs(ctx, &sluicev1.DescribeConfigsRequest{
+					Resource: &sluicev1.DescribeConfigsRequest_BrokerId{BrokerId: broker},
+					Names:    []string{name},
+				})
+				require.NoError(t, err)
+				require.Equal(t, set, got.GetConfigs()[0].GetValue())
+			}
+		}
+	}
 }
 
 func writeAndRead(ctx context.Context, t *testing.T, c caller, topic string) {
