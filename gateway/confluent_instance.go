@@ -57,7 +57,9 @@ type instance struct {
 
 // errNoInstance is the error of an id that is none, or somebody else's.
 var errNoInstance = &shaped{
-	http.StatusNotFound, 40403, "Consumer instance not found.", fault.ResourceNotFound.With(),
+	http.StatusNotFound, 40403, "Consumer instance not found.", fault.ResourceNotFound.With().
+		At("instance", "was never there, was deleted, has expired, or its node is gone: "+
+			"create it with POST /consumers/{group}, and subscribe again"),
 }
 
 // errInstanceExists is the error of a name that is taken.

@@ -1,5 +1,7 @@
 package gateway
 
+import "time"
+
 // Routes returns the method and pattern of every route.
 func (g *Gateway) Routes() (routes [][2]string) {
 	for _, r := range g.routes {
@@ -53,3 +55,6 @@ func (g *Gateway) HubBytes() int64 { return g.hubs.bytes.Load() }
 
 // Streams returns how many live streams go on.
 func (g *Gateway) Streams() int64 { return g.streamCount.Load() }
+
+// RefreshPeers sets for how long is believed what the broker said of other gateways.
+func (g *Gateway) RefreshPeers(after time.Duration) { g.peers.fresh = after }

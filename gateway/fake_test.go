@@ -45,7 +45,7 @@ type broker struct {
 	group   string
 	groups  *coordinator
 
-	httpAddress string // of the broker's own gateway
+	httpAddress atomic.Value // a string: that of the broker's own gateway
 
 	keepNothing bool          // answer a produce, and forget it
 	written     atomic.Int64  // records of produces that were answered
@@ -439,8 +439,9 @@ func (b *broker) DescribeConfigs(
 func (b *broker) ListBrokers(
 	context.Context, *sluicev1.ListBrokersRequest,
 ) (*sluicev1.ListBrokersResponse, error) {
+	address, _ := b.httpAddress.Load().(string)
 	return &sluicev1.ListBrokersResponse{
-		Brokers: []*sluicev1.Broker{{BrokerId: 0, HttpAddress: b.httpAddress}},
+		Brokers: []*sluicev1.Broker{{BrokerId: 0, HttpAddress: address}},
 	}, nil
 }
 
@@ -464,6 +465,7 @@ type front struct {
 	*broker
 	url     string
 	gateway *gateway.Gateway
+	line    *lifeline // nil unless there is a cluster behind it
 }
 
 func newFront(t testing.TB, change func(*gateway.Config)) *front {

@@ -32,7 +32,9 @@ import (
 // is no broker's makes them there, and keeps them itself only where no broker
 // serves HTTP. Then each must be told of the others (Config.Peers).
 //
-// A call is passed on once: the mark says so.
+// A call is passed on once: the mark says so. While the gateway of an instance cannot
+// be reached the call may be tried again (503); when the cluster has dropped its node
+// the instance is gone with it (404).
 
 const (
 	// markHeader is on a request that another gateway passed on; its value is
@@ -51,6 +53,8 @@ type peers struct {
 	g      *Gateway
 	self   string // the own tag
 	client *http.Transport
+	// fresh is for how long is believed what the broker said of the others.
+	fresh time.Duration
 
 	mu    sync.Mutex
 	known gateways
@@ -64,7 +68,7 @@ type gateways struct{ all, homes []string }
 func newPeers(g *Gateway) *peers {
 	dialer := &net.Dialer{Timeout: peerDialTimeout}
 	return &peers{
-		g: g, self: tagOf(g.config.Address),
+		g: g, self: tagOf(g.config.Address), fresh: peersTimeToLive,
 		client: &http.Transport{
 			DialContext: dialer.DialContext, DisableCompression: true,
 			MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute,
@@ -79,6 +83,37 @@ func tagOf(address string) string {
 	}
 	sum := sha256.Sum256([]byte(address))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:5]))
+}
+
+// knows reports whether a gateway is one of those that there are now.
+func (p *peers) knows(ctx context.Context, address string) bool {
+	p.mu.Lock()
+	p.until = time.Time{}
+	p.mu.Unlock()
+	return slices.Contains(p.gateways(ctx).all, address)
+}
+
+// whileKnown returns a context that ends when a gateway is not one of those that
+// there are any more: one whose node was paused or cut off would let its caller wait.
+func (p *peers) whileKnown(
+	ctx context.Context, address string,
+) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		ticker := time.NewTicker(p.fresh)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if !slices.Contains(p.gateways(ctx).all, address) {
+				cancel()
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // gateways returns the gateways that are known.
@@ -112,7 +147,7 @@ func (p *peers) gateways(ctx context.Context) gateways {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known, p.until = found, time.Now().Add(peersTimeToLive)
+	p.known, p.until = found, time.Now().Add(p.fresh)
 	return found
 }
 
@@ -161,14 +196,16 @@ func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name stri
 		case passed:
 			return true
 		case unreached:
-			unreachable = true
+			// Of a node that is gone it is known at once, and what it had is gone too.
+			unreachable = unreachable || g.peers.knows(outgoing(r), address)
 		case absent:
 		}
 	}
 	if unreachable {
 		confluentMedia(r)
 		g.fail(w, r, fault.BrokerNotAvailable.Because(
-			"the gateway that holds the consumer instance cannot be reached"))
+			"the node that holds the consumer instance cannot be reached; once it counts as "+
+				"gone the answer is 404 with error_code 40403: then create the instance again"))
 		return true
 	}
 	return false
@@ -227,7 +264,9 @@ func (g *Gateway) pass(w *response, r *http.Request, address string, search bool
 	}
 	u := *r.URL
 	u.Scheme, u.Host = "http", address
-	request, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(),
+	ctx, cancel := g.peers.whileKnown(outgoing(r), address)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, r.Method, u.String(),
 		bytes.NewReader(text))
 	if err != nil {
 		return unreached

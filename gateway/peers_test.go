@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -91,7 +92,7 @@ func TestEveryGatewayServesEveryInstance(t *testing.T) {
 func TestInstancesLiveWithTheBrokers(t *testing.T) {
 	fronts, stops := crowd(t, 3)
 	b := fronts[0].broker
-	b.httpAddress = strings.TrimPrefix(fronts[0].url, "http://")
+	b.httpAddress.Store(strings.TrimPrefix(fronts[0].url, "http://"))
 	stranger := newFront(t, func(c *gateway.Config) { c.Conn = b.channel(t) })
 	for _, body := range []string{`{}`, `{"name":"a"}`} {
 		c := fronts[1].consumer(t, "g", body)
@@ -166,5 +167,29 @@ func TestACallIsPassedOnOnce(t *testing.T) {
 		assert.Equal(t, http.StatusOK, answer.status, answer.body)
 		path := "/consumers/g/instances/" + name
 		assert.Equal(t, http.StatusNoContent, fronts[2].do(t, http.MethodDelete, path, "").status)
+	}
+}
+
+// A gateway that takes a call and says nothing keeps its caller only while its node
+// is one of the cluster.
+func TestAPausedNodeKeepsACallerWhileItIsThere(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	f := newFront(t, nil)
+	f.gateway.RefreshPeers(time.Millisecond)
+	f.httpAddress.Store(silent.Addr().String())
+	answers := f.later(t, "/consumers/g/instances/i/subscription")
+	conn, err := silent.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	f.httpAddress.Store("")
+	select {
+	case answer := <-answers:
+		assert.Equal(t, http.StatusNotFound, answer.status, answer.body)
+		code, _ := problemOf(t, answer)
+		assert.Equal(t, 40403, code)
+	case <-time.After(patience):
+		t.Fatal("the caller waits for a node that is gone")
 	}
 }
