@@ -4,9 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -197,4 +202,57 @@ func TestAKeyOnAStreamOfRecords(t *testing.T) {
 		answer = f.do(t, http.MethodPost, path, few, keyed+`"`)
 		assert.Equal(t, http.StatusBadRequest, answer.status, answer.body)
 	}
+}
+
+// A stream may hang for long after its caller's connection has broken. So a key that
+// one has in use is not refused on another: each record is written once, whichever of
+// the two brings it, and either gets the receipt of what was written.
+func TestAKeyOfAStreamThatStillGoesOn(t *testing.T) {
+	release := make(chan struct{})
+	var held atomic.Bool
+	var syncs sync.WaitGroup
+	f := whole(t, node.WithSync(func(file *os.File) error {
+		if held.CompareAndSwap(true, false) {
+			syncs.Done()
+			<-release
+		}
+		return file.Sync()
+	}))
+	_, rest, _ := strings.Cut(f.do(t, http.MethodGet, "/v3/clusters", "").body, `"cluster_id":"`)
+	cluster, _, _ := strings.Cut(rest, `"`)
+	path := "/v3/clusters/" + cluster + "/topics/orders/records"
+	records := []string{
+		`{"value":{"type":"STRING","data":"a"}}`,
+		`{"value":{"type":"STRING","data":"b"}}`, `{"value":{"type":"STRING","data":"c"}}`,
+	}
+	chunk := func(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
+	first := f.raw(t, "POST "+path+" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"+
+		"Idempotency-Key: one\r\nTransfer-Encoding: chunked\r\n\r\n"+chunk(records[0]))
+	receipts := []string{first.until(t, `{"error_code":`)}
+	second := f.do(t, http.MethodPost, path, records[0]+records[1], keyed+"one")
+	receipts = append(receipts, strings.SplitAfter(second.body, "\r\n")[1])
+	assert.Equal(t, receipts[0]+receipts[1], second.body)
+	_, err := io.WriteString(first, chunk(records[1]))
+	require.NoError(t, err)
+	assert.Equal(t, receipts[1], first.until(t, `{"error_code":`))
+
+	// The third is on its way to the disk when it comes again.
+	syncs.Add(1)
+	held.Store(true)
+	_, err = io.WriteString(first, chunk(records[2])+"0\r\n\r\n")
+	require.NoError(t, err)
+	syncs.Wait()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+path,
+		strings.NewReader(strings.Join(records, "")))
+	require.NoError(t, err)
+	request.Header = http.Header{
+		"Content-Type": {"application/json"}, "Idempotency-Key": {"one"},
+	}
+	again := make(chan reply, 1)
+	go func() { again <- sendLater(t, request) }()
+	close(release)
+	receipts = append(receipts, first.until(t, `{"error_code":`))
+	assert.Equal(t, strings.Join(receipts, ""), (<-again).body)
+	assert.Equal(t, []string{"a", "b", "c"}, slices.Sorted(slices.Values(
+		append(f.stored(t, 0), f.stored(t, 1)...))))
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -71,6 +72,11 @@ func WithLogger(logger *slog.Logger) Option { return func(o *options) { o.logger
 // WithStorage changes the configuration of the store.
 func WithStorage(change func(*storage.Config)) Option {
 	return func(o *options) { o.storage = append(o.storage, change) }
+}
+
+// WithSync makes the store sync the files of its journal in this way.
+func WithSync(sync func(*os.File) error) Option {
+	return WithStorage(func(c *storage.Config) { c.SyncJournal = sync })
 }
 
 // WithServer changes the configuration of the broker.
