@@ -7,6 +7,13 @@ var brokerLogs = []Setting{
 		Name: "auto.create.topics.enable", Type: Bool, Default: "false",
 		Doc: "Whether writing to a topic that does not exist creates it.",
 	}, {
+		Name: "broker.session.timeout.ms", Type: Int, Default: "9000", Min: 2000,
+		Max: 300_000, Step: 1000, Unit: UnitMillis,
+		Doc: "How long the cluster takes the node for alive after it was last heard of, and " +
+			"hence how long nobody leads what a node led that is paused or cut off. The node " +
+			"says four times in it that it is alive, and stops acting as a leader after five " +
+			"sixths of it. Short ones take busy nodes for gone (docs/operations.md).",
+	}, {
 		Name: "compression.type", Type: String, Default: "producer", Values: codecs,
 		Dynamic: true, Doc: "Default of the topic setting compression.type.",
 	}, {

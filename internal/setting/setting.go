@@ -70,6 +70,8 @@ type Setting struct {
 	Default string
 	// Min and Max bound a number, inclusive.
 	Min, Max float64
+	// Step, if it is not 0, is what an Int or a Long must be a multiple of.
+	Step int64
 	// Values are the texts that a String or a List takes.
 	Values []string
 	Unit   Unit
@@ -170,7 +172,8 @@ func (s *Setting) Check(value string) error {
 
 // holds compares in whole numbers: a float64 cannot tell the last longs apart.
 func (s *Setting) holds(n int64) bool {
-	return n >= int64(s.Min) && (s.Max >= math.MaxInt64 || n <= int64(s.Max))
+	return n >= int64(s.Min) && (s.Max >= math.MaxInt64 || n <= int64(s.Max)) &&
+		(s.Step == 0 || n%s.Step == 0)
 }
 
 // holdsAll reports whether every item is one of the values, none of them twice.
@@ -201,6 +204,9 @@ func (s *Setting) Allowed() string {
 		}
 		if s.Unit != UnitNone {
 			text += " (" + string(s.Unit) + ")"
+		}
+		if s.Step != 0 {
+			text += ", a multiple of " + strconv.FormatInt(s.Step, 10)
 		}
 		return text
 	case List:

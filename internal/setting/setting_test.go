@@ -98,6 +98,11 @@ func TestCheck(t *testing.T) {
 		{broker, "retention.ms", "5", "no such broker setting"},
 		{broker, "log.retention.hours", "24", ""},
 		{broker, "log.cleaner.threads", "65", "an int from 1 to 64"},
+		{broker, "broker.session.timeout.ms", "2000", ""},
+		{broker, "broker.session.timeout.ms", "2500", "an int from 2000 to 300000 (ms), " +
+			"a multiple of 1000"},
+		{broker, "broker.session.timeout.ms", "1000", "an int from 2000 to 300000 (ms)"},
+		{broker, "broker.session.timeout.ms", "301000", "an int from 2000 to 300000 (ms)"},
 	}
 	for _, test := range tests {
 		err := setting.Check(test.scope, test.name, test.value)

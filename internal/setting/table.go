@@ -119,8 +119,8 @@ var topics = []Setting{
 		Synonyms: []string{"unclean.leader.election.enable"},
 		Doc: "Whether a replica that is not in sync may lead when no other is left. It loses " +
 			"acknowledged records: of the live replicas the one that holds most leads. For " +
-			"others that are away, and may hold more, the controller waits for the time of a " +
-			"lease (9 s).",
+			"others that are away, and may hold more, the controller waits for its " +
+			"broker.session.timeout.ms.",
 	},
 }
 

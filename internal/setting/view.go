@@ -59,6 +59,7 @@ func topicOf(r resolver) Topic {
 // in bytes.
 type Broker struct {
 	AutoCreateTopics         bool
+	SessionTimeout           time.Duration
 	DefaultReplicationFactor int32
 	DefaultPartitionCount    int32
 
@@ -119,6 +120,7 @@ type Broker struct {
 func brokerOf(r resolver) Broker {
 	return Broker{
 		AutoCreateTopics:         r.bool("auto.create.topics.enable"),
+		SessionTimeout:           r.duration("broker.session.timeout.ms"),
 		DefaultReplicationFactor: int32(r.number("default.replication.factor")),
 		DefaultPartitionCount:    int32(r.number("num.partitions")),
 

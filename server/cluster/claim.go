@@ -144,7 +144,7 @@ type orphan struct {
 const orphansMax = 100_000
 
 // waited reports whether a partition has been orphaned for as long as a node may take
-// to come back that was cut off or started again: the time of a lease.
+// to come back that was cut off or started again: the time of a session.
 func (c *controller) waited(topic UUID, p Partition) bool {
 	key := orphan{topic, p.ID, p.LeaderEpoch}
 	since, ok := c.orphans[key]

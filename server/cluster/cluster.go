@@ -104,7 +104,7 @@ func (c *Cluster) join(ctx context.Context) error {
 
 	c.member = &member{
 		store: c.store, feed: c.feed, log: c.cfg.Logger, clock: c.cfg.Clock,
-		id: c.cfg.NodeID, dirID: c.home.DirID, ttl: c.cfg.LeaseTime,
+		id: c.cfg.NodeID, dirID: c.home.DirID, ttl: c.BrokerSettings().SessionTimeout,
 		live: liveRecord{
 			Rack: c.cfg.Rack, GRPC: c.cfg.AdvertiseGRPC, HTTP: c.cfg.AdvertiseHTTP,
 		},

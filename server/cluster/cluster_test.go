@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"strconv"
 	"testing"
 	"time"
 
@@ -44,6 +46,15 @@ func testConfig(tb testing.TB) Config {
 		Level: slog.LevelInfo,
 	}))
 	return cfg
+}
+
+// setSession sets broker.session.timeout.ms.
+func setSession(cfg *Config, timeout time.Duration) {
+	cfg.Static = maps.Clone(cfg.Static)
+	if cfg.Static == nil {
+		cfg.Static = map[string]string{}
+	}
+	cfg.Static["broker.session.timeout.ms"] = strconv.FormatInt(timeout.Milliseconds(), 10)
 }
 
 type testLog struct{ tb testing.TB }
@@ -127,7 +138,7 @@ func TestTopicsLiveThroughARestart(t *testing.T) {
 
 func TestACrashedNodeComesBackAtOnce(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.LeaseTime = 5 * time.Minute // waiting for it to expire would fail the start
+	setSession(&cfg, 5*time.Minute) // waiting for it to expire would fail the start
 	c := start(t, cfg)
 	created, err := c.CreateTopic(t.Context(), TopicSpec{Name: "t"})
 	require.NoError(t, err)

@@ -72,9 +72,6 @@ type Config struct {
 	// RequestTimeout bounds each read or write of the metadata that has no
 	// earlier deadline. Default 5 s.
 	RequestTimeout time.Duration
-	// LeaseTime is how long the cluster takes the node for alive after it was
-	// last heard of, 3 s to 5 min in whole seconds. Default 9 s.
-	LeaseTime time.Duration
 
 	// Records opens the node's records and says what was found out about them. It
 	// is called once the cluster's id and settings are known, and before the node
@@ -104,7 +101,6 @@ func DefaultConfig() Config {
 		Prefix:         "/sluice",
 		StartTimeout:   time.Minute,
 		RequestTimeout: 5 * time.Second,
-		LeaseTime:      9 * time.Second,
 		Clock:          sinceBoot,
 		Dial:           dialOnce,
 		Logger:         slog.Default(),
@@ -113,8 +109,6 @@ func DefaultConfig() Config {
 
 const (
 	rackBytesMax     = 255
-	leaseTimeMin     = 3 * time.Second
-	leaseTimeMax     = 5 * time.Minute
 	endpointCountMax = 64
 )
 
@@ -147,10 +141,6 @@ func (c Config) Validate() error {
 	}
 	if c.StartTimeout <= 0 || c.RequestTimeout <= 0 {
 		errs = append(errs, errors.New("cluster: the timeouts must be positive"))
-	}
-	if c.LeaseTime < leaseTimeMin || c.LeaseTime > leaseTimeMax || c.LeaseTime%time.Second != 0 {
-		errs = append(errs, fmt.Errorf("cluster: a lease time of %v is not in whole seconds "+
-			"from %v to %v", c.LeaseTime, leaseTimeMin, leaseTimeMax))
 	}
 	return errors.Join(errs...)
 }

@@ -26,13 +26,14 @@ type trio struct {
 	silent []string // addresses that connect and say nothing
 }
 
-func startTrio(t *testing.T) *trio {
+func startTrio(t *testing.T, changes ...func(*Config)) *trio {
 	t.Helper()
-	etcd, all := memory.New(), &trio{}
+	etcd, all, begun := memory.New(), &trio{}, time.Now()
 	for id := range int32(3) {
 		cfg, link := testConfig(t), memory.NewLink()
 		cfg.NodeID, cfg.AdvertiseGRPC = id, string('a'+id)+":9092"
 		cfg.Etcd = etcd.Client(link)
+		cfg.Clock = func() time.Duration { return time.Since(begun) }
 		cfg.Dial = func(ctx context.Context, address string) error {
 			all.mu.Lock()
 			silent := slices.Contains(all.silent, address) ||
@@ -42,6 +43,9 @@ func startTrio(t *testing.T) *trio {
 				<-ctx.Done()
 			}
 			return ctx.Err()
+		}
+		for _, change := range changes {
+			change(&cfg)
 		}
 		all.nodes, all.links = append(all.nodes, start(t, cfg)), append(all.links, link)
 	}

@@ -47,7 +47,7 @@ func nodeAt(tb testing.TB, endpoint string, id int32) Config {
 	tb.Helper()
 	cfg := testConfig(tb)
 	cfg.NodeID, cfg.Endpoints = id, []string{endpoint}
-	cfg.LeaseTime = 3 * time.Second
+	setSession(&cfg, 3*time.Second)
 	return cfg
 }
 

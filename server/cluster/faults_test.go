@@ -72,7 +72,7 @@ func TestACompactedWatchReadsAllAnew(t *testing.T) {
 
 func TestALostLeaseIsReplaced(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.LeaseTime = 3 * time.Second
+	setSession(&cfg, 3*time.Second)
 	c := start(t, cfg)
 	require.NoError(t, c.store.revoke(t.Context(), c.member.lease))
 	_, err := c.feed.until(t.Context(), func(s *Snapshot) bool {
@@ -89,7 +89,7 @@ func TestALostLeaseIsReplaced(t *testing.T) {
 // enough, nor to know what was decided meanwhile (B3).
 func TestAFencedNodeServesAgainOnceItActsByTheNews(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.LeaseTime = 3 * time.Second
+	setSession(&cfg, 3*time.Second)
 	c := start(t, cfg)
 	c.Applied(c.Snapshot().Revision())
 	m := c.member
@@ -109,7 +109,7 @@ func TestAFencedNodeServesAgainOnceItActsByTheNews(t *testing.T) {
 
 func TestANodeWhoseIDIsTakenOverStops(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.LeaseTime = 3 * time.Second
+	setSession(&cfg, 3*time.Second)
 	c, err := Start(t.Context(), cfg)
 	require.NoError(t, err)
 	_, err = c.store.commit(t.Context(), nil, c.store.put(keyEpoch(0),

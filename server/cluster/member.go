@@ -22,7 +22,7 @@ type member struct {
 	clock func() time.Duration
 	id    int32
 	dirID UUID
-	ttl   time.Duration
+	ttl   time.Duration // of the lease: broker.session.timeout.ms, in whole seconds
 
 	verdict Verdict // on the records of the node at its start
 
@@ -37,9 +37,21 @@ type member struct {
 	liveMod  int64
 }
 
-// leaseMargin is how much earlier than etcd the node itself believes that its
-// lease is over (B2).
-const leaseMargin = 1500 * time.Millisecond
+// leaseMargin is how much earlier than etcd a node believes that its lease is over,
+// counted from when it sent the renewal that came last (B2). Etcd counts from when
+// it got it, and anew when its leader changes, so it ends a lease late, never early;
+// the margin is for clocks of which one is faster, and for what is on its way.
+func leaseMargin(ttl time.Duration) time.Duration { return ttl / 6 }
+
+// renewTime is how long a node waits between two renewals, and for the answer to
+// one: what was sent to an etcd that is paused can be sent twice more in time, to the
+// one that leads then.
+func renewTime(ttl time.Duration) time.Duration { return ttl / 4 }
+
+// renewRetry is how long a node waits after a renewal that failed.
+func renewRetry(ttl time.Duration) time.Duration {
+	return min(500*time.Millisecond, ttl/8)
+}
 
 const registerAttemptCount = 10
 
@@ -78,7 +90,11 @@ func (m *member) clear(ctx context.Context, epoch entry[epochRecord]) error {
 	}
 	m.log.Info("waiting for an earlier node of this id to expire", "node", m.id,
 		"address", live.record.GRPC)
-	wait, cancel := context.WithTimeoutCause(ctx, m.ttl+leaseMarginOthers, errIDInUse)
+	left, err := m.store.timeToLive(ctx, lease)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, left+leaseMarginOthers, errIDInUse)
 	defer cancel()
 	_, err = m.feed.until(wait, func(s *Snapshot) bool { return s.nodes[m.id].live.mod == 0 })
 	if errors.Is(err, errIDInUse) {
@@ -96,9 +112,13 @@ var errIDInUse = errors.New("the node id is in use")
 // claim writes epoch and live under a new lease.
 func (m *member) claim(ctx context.Context, epochMod int64) error {
 	sent := m.clock()
-	lease, err := m.store.grant(ctx, m.ttl)
+	lease, granted, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
+	}
+	if granted > m.ttl {
+		m.log.Warn("etcd gives no lease as short as broker.session.timeout.ms: the node is "+
+			"given up later", "asked", m.ttl, "granted", granted)
 	}
 	record := epochRecord{
 		Version: recordVersion, Incarnation: m.live.Incarnation, DirID: m.dirID,
@@ -114,7 +134,7 @@ func (m *member) claim(ctx context.Context, epochMod int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch, m.lease, m.liveMod = revision, lease, revision
-	m.deadline = sent + m.ttl - leaseMargin
+	m.deadline = sent + m.ttl - leaseMargin(m.ttl)
 	return nil
 }
 
@@ -142,13 +162,12 @@ func (m *member) keep(ctx context.Context) error {
 	}
 }
 
-// awaitRenewal waits until it is time to renew the lease: a third of its time
-// has passed, or the cluster takes the node for gone. After trouble it waits for
-// a shorter while.
+// awaitRenewal waits until it is time to renew the lease, or the cluster takes the
+// node for gone. After trouble it waits for a shorter while.
 func (m *member) awaitRenewal(ctx context.Context, troubled bool) error {
-	wait := m.ttl / 3
+	wait := renewTime(m.ttl)
 	if troubled {
-		wait = min(wait, renewRetry)
+		wait = renewRetry(m.ttl)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -171,13 +190,11 @@ func (m *member) awaitRenewal(ctx context.Context, troubled bool) error {
 	}
 }
 
-const renewRetry = 500 * time.Millisecond
-
 var errTakenOver = errors.New("another node registered under this node's id")
 
 // renew keeps the lease alive, or replaces it if it is gone.
 func (m *member) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(m.ttl/3, time.Second))
+	ctx, cancel := context.WithTimeout(ctx, renewTime(m.ttl))
 	defer cancel()
 	m.mu.Lock()
 	lease := m.lease
@@ -206,7 +223,7 @@ func (m *member) renew(ctx context.Context) error {
 func (m *member) renewed(sent time.Duration, resume int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.deadline, m.resume = sent+m.ttl-leaseMargin, max(m.resume, resume)
+	m.deadline, m.resume = sent+m.ttl-leaseMargin(m.ttl), max(m.resume, resume)
 }
 
 // catchUp waits until the node knows everything that was decided before now, and
@@ -224,7 +241,7 @@ func (m *member) catchUp(ctx context.Context) (int64, error) {
 // rejoin gets a new lease for the same broker epoch.
 func (m *member) rejoin(ctx context.Context) error {
 	sent := m.clock()
-	lease, err := m.store.grant(ctx, m.ttl)
+	lease, _, err := m.store.grant(ctx, m.ttl)
 	if err != nil {
 		return err
 	}

@@ -103,11 +103,16 @@ func readsFind(t *testing.T, s *store) {
 
 func leasesEnd(t *testing.T, s *store) {
 	ctx := t.Context()
-	kept, err := s.grant(ctx, time.Minute)
+	kept, granted, err := s.grant(ctx, time.Minute)
 	require.NoError(t, err)
-	brief, err := s.grant(ctx, time.Second)
+	assert.Equal(t, time.Minute, granted)
+	brief, _, err := s.grant(ctx, time.Second)
 	require.NoError(t, err)
 	require.NoError(t, s.renew(ctx, kept))
+	left, err := s.timeToLive(ctx, kept)
+	require.NoError(t, err)
+	assert.Greater(t, left, time.Second)
+	assert.LessOrEqual(t, left, time.Minute+time.Second)
 	_, err = s.commit(ctx, nil, s.putLeased("l/kept", note(1), kept),
 		s.putLeased("l/brief", note(1), brief))
 	require.NoError(t, err)
@@ -121,6 +126,9 @@ func leasesEnd(t *testing.T, s *store) {
 	require.ErrorIs(t, s.renew(ctx, brief), rpctypes.ErrLeaseNotFound)
 	require.NoError(t, s.revoke(ctx, kept))
 	require.NoError(t, s.revoke(ctx, kept), "again")
+	left, err = s.timeToLive(ctx, kept)
+	require.NoError(t, err)
+	assert.Zero(t, left)
 	got, _, err := get[controllerRecord](ctx, s, "l/kept")
 	require.NoError(t, err)
 	assert.Zero(t, got.mod)

@@ -343,7 +343,7 @@ func TestConfigErrorsNameTheFlag(t *testing.T) {
 		"an external etcd": func(c *Config) { c.Username = "x" },
 		"--set":            func(c *Config) { c.Static = map[string]string{"num.partition": "1"} },
 		"from 1 up":        func(c *Config) { c.Static = map[string]string{"num.partitions": "0"} },
-		"a lease time":     func(c *Config) { c.LeaseTime = time.Second },
+		"a multiple of":    func(c *Config) { setSession(c, 2500*time.Millisecond) },
 	}
 	for want, change := range tests {
 		cfg := DefaultConfig()

@@ -26,7 +26,7 @@ func quorumConfigs(tb testing.TB, count int) []Config {
 	for i := range configs {
 		configs[i] = testConfig(tb)
 		configs[i].NodeID = int32(i)
-		configs[i].LeaseTime = 3 * time.Second
+		setSession(&configs[i], 3*time.Second)
 		peers = append(peers, Peer{NodeID: int32(i), Address: port.Free(tb)})
 	}
 	for i := range configs {

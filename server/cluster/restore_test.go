@@ -110,7 +110,7 @@ func TestARestoredNodeGoesOnFromTheBackup(t *testing.T) {
 func TestARestoredQuorumWaitsForAllItsNodes(t *testing.T) {
 	configs := quorumConfigs(t, 3)
 	for i := range configs {
-		configs[i].LeaseTime = 9 * time.Second // on a slow machine nobody is to lose it
+		setSession(&configs[i], 9*time.Second) // on a slow machine nobody is to lose it
 	}
 	nodes := startAll(t, configs)
 	for _, n := range nodes {

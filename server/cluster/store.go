@@ -260,15 +260,31 @@ func (s *store) appendEvents(to []event, answer clientv3.WatchResponse) []event 
 	return to
 }
 
-// grant makes a lease.
-func (s *store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
+// grant makes a lease. Etcd may give it more time than was asked for.
+func (s *store) grant(
+	ctx context.Context, ttl time.Duration,
+) (clientv3.LeaseID, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	answer, err := s.client.Grant(ctx, int64(math.Ceil(ttl.Seconds())))
 	if err != nil {
+		return 0, 0, s.translate(ctx, err)
+	}
+	return answer.ID, time.Duration(answer.TTL) * time.Second, nil
+}
+
+// timeToLive returns what a lease has left, in whole seconds and no less; 0 if it is
+// gone.
+func (s *store) timeToLive(
+	ctx context.Context, lease clientv3.LeaseID,
+) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.TimeToLive(ctx, lease)
+	if err != nil {
 		return 0, s.translate(ctx, err)
 	}
-	return answer.ID, nil
+	return time.Duration(max(answer.TTL+1, 0)) * time.Second, nil // -1: there is none
 }
 
 // revoke ends a lease; one that is gone already is fine.

@@ -11,15 +11,14 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server"
-	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/tests/node"
 )
 
 // TestAFencedLeaderDoesNotSayWhereTheLogEnds: the rest of the cluster may have
 // written on meanwhile, so an offset that this node does not have may be good.
 func TestAFencedLeaderDoesNotSayWhereTheLogEnds(t *testing.T) {
-	nodes := node.StartCluster(t, 3, node.WithCluster(func(c *cluster.Config) {
-		c.LeaseTime = 3 * time.Second
+	nodes := node.StartCluster(t, 3, node.WithSettings(map[string]string{
+		"broker.session.timeout.ms": "3000",
 	}))
 	ctx := t.Context()
 	_, err := sluicev1.NewTopicServiceClient(nodes[0].Conn()).CreateTopic(ctx,

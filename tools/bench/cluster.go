@@ -25,18 +25,29 @@ type trio struct {
 	binary, dir string
 	grpc, peers [clusterNodes]string
 	processes   [clusterNodes]*exec.Cmd
+	settings    []string
 }
 
 // clusterParts are what benchCluster measures, in order, each on a cluster of its
 // own.
 var clusterParts = []struct {
-	name    string
-	measure func(ctx context.Context, t *trio, rounds int) error
+	name     string
+	measure  func(ctx context.Context, t *trio, rounds int) error
+	settings []string
 }{
-	{"rates", measureRates},
-	{"failover", measureFailovers},
-	{"catchup", measureCatchUp},
-	{"partitions", measurePartitions},
+	{"rates", measureRates, nil},
+	{"failover", failovers("sessions of 9 s",
+		slices.Concat(killed, stopped, controllerStopped)...), nil},
+	{
+		"failover", failovers("sessions of 3 s", stopped...),
+		[]string{"broker.session.timeout.ms=3000"},
+	},
+	{
+		"failover", failovers("sessions of 2 s", stopped...),
+		[]string{"broker.session.timeout.ms=2000"},
+	},
+	{"catchup", measureCatchUp, nil},
+	{"partitions", measurePartitions, nil},
 }
 
 // benchCluster measures three processes: replication, what a lost node costs, how
@@ -47,7 +58,7 @@ func benchCluster(ctx context.Context, binary string, rounds int, only string) e
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue
 		}
-		if err := withTrio(ctx, binary, func(t *trio) error {
+		if err := withTrio(ctx, binary, part.settings, func(t *trio) error {
 			return part.measure(ctx, t, rounds)
 		}); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
@@ -56,14 +67,16 @@ func benchCluster(ctx context.Context, binary string, rounds int, only string) e
 	return nil
 }
 
-// withTrio runs fn with a new cluster.
-func withTrio(ctx context.Context, binary string, fn func(t *trio) error) error {
+// withTrio runs fn with a new cluster that has settings, each name=value.
+func withTrio(
+	ctx context.Context, binary string, settings []string, fn func(t *trio) error,
+) error {
 	dir, err := os.MkdirTemp("", "sluice-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	t := &trio{binary: binary, dir: dir}
+	t := &trio{binary: binary, dir: dir, settings: settings}
 	addresses, err := freeAddresses(2 * clusterNodes)
 	if err != nil {
 		return err
@@ -128,6 +141,9 @@ func (t *trio) launch(ctx context.Context, id int) (ready func() error, err erro
 		"--etcd-initial-cluster", strings.Join(founders, ","), "--log-level", "error",
 		"--set", "default.replication.factor=3", "--set", "min.insync.replicas=2",
 		"--set", "max.partitions=100000", "--set", "topic.max.partitions=100000")
+	for _, s := range t.settings {
+		c.Args = append(c.Args, "--set", s)
+	}
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {

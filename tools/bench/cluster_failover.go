@@ -22,55 +22,91 @@ const (
 	watchedTime    = time.Second // that all nodes have been up, and watched, before a fault
 	writeEvery     = 10 * time.Millisecond
 	failoverTime   = time.Minute // more is a failure
+	spreadTries    = 50
 )
 
-// measureFailovers kills or stops the leader of a partition, and measures how long
-// it takes until a write to that partition, begun afterwards by way of another
+// fault is one way to lose the leader of a partition.
+type fault struct {
+	name   string
+	rounds int
+	role   role // what else the node is
+	pause  bool // with SIGSTOP, instead of kill -9
+	topic  bool // what is waited for is a new topic, which the controller makes
+}
+
+// role is what a node is besides the leader of partitions.
+type role int
+
+const (
+	plain      role = iota // neither of the others
+	controller             // and not etcdLeader
+	etcdLeader             // and not controller
+)
+
+var (
+	killed = []fault{
+		{"kill -9 of the leader", failoverKills, plain, false, false},
+		{
+			"kill -9 of the leader, which is the controller too", failoverKills, controller, false,
+			false,
+		},
+	}
+	stopped = []fault{
+		{"SIGSTOP of the leader", failoverPauses, plain, true, false},
+		{
+			"SIGSTOP of the leader, which is the controller too", failoverPauses, controller, true,
+			false,
+		},
+		{"SIGSTOP of the leader, which leads etcd too", failoverPauses, etcdLeader, true, false},
+	}
+	controllerStopped = []fault{
+		{
+			"SIGSTOP of the controller, to the next new topic", failoverPauses, controller, true,
+			true,
+		},
+	}
+)
+
+// failovers returns what kills or stops the leader of a partition, and measures how
+// long it takes until a write to that partition, begun afterwards by way of another
 // node, is acknowledged with acks=all. Writes begin every 10 ms, whatever became of
 // those before.
-func measureFailovers(ctx context.Context, t *trio, _ int) error {
-	const topic = "lead"
-	if err := t.createTopic(ctx, topic, clusterPartitions, clusterNodes, 2); err != nil {
-		return err
-	}
-	kinds := []struct {
-		name       string
-		rounds     int
-		controller bool
-		pause      bool
-		topic      bool // what is waited for is a new topic, which the controller makes
-	}{
-		{"kill -9 of the leader", failoverKills, false, false, false},
-		{"kill -9 of the leader, which is the controller too", failoverKills, true, false, false},
-		{"SIGSTOP of the leader", failoverPauses, false, true, false},
-		{"SIGSTOP of the leader, which is the controller too", failoverPauses, true, true, false},
-		{"SIGSTOP of the controller, to the next new topic", failoverPauses, true, true, true},
-	}
-	head("fault", "rounds", "to the next acknowledged write, s: median (lowest to highest)")
-	for _, kind := range kinds {
-		var took []float64
-		for round := range kind.rounds {
-			told("%s, round %d of %d", kind.name, round+1, kind.rounds)
-			once, err := t.failover(ctx, topic, kind.controller, kind.pause, kind.topic)
-			if err != nil {
-				return fmt.Errorf("%s: %w", kind.name, err)
-			}
-			took = append(took, once.Seconds())
+func failovers(title string, faults ...fault) func(context.Context, *trio, int) error {
+	return func(ctx context.Context, t *trio, _ int) error {
+		const topic = "lead"
+		if err := t.createTopic(ctx, topic, clusterPartitions, clusterNodes, 2); err != nil {
+			return err
 		}
-		show(kind.name, fmt.Sprint(kind.rounds), between("%.2f", took))
+		head("fault, "+title, "rounds",
+			"to the next acknowledged write, s: median (lowest to highest)")
+		for _, f := range faults {
+			var took []float64
+			for round := range f.rounds {
+				told("%s, round %d of %d", f.name, round+1, f.rounds)
+				once, err := t.failover(ctx, topic, f)
+				if err != nil {
+					return fmt.Errorf("%s: %w", f.name, err)
+				}
+				took = append(took, once.Seconds())
+			}
+			show(f.name, fmt.Sprint(f.rounds), between("%.2f", took))
+		}
+		return nil
 	}
-	return nil
 }
 
 // failover breaks the leader of one partition and repairs the cluster afterwards.
-func (t *trio) failover(
-	ctx context.Context, topic string, controller, pause, create bool,
-) (time.Duration, error) {
+func (t *trio) failover(ctx context.Context, topic string, f fault) (time.Duration, error) {
+	roles, err := t.spreadRoles(ctx)
+	if err != nil {
+		return 0, err
+	}
 	if err := t.sluice(ctx, nil, "cluster", "elect-leaders", topic); err != nil {
 		return 0, err
 	}
 	<-time.After(watchedTime)
-	partition, leader, err := t.leaderOf(ctx, topic, controller)
+	leader := roles[f.role]
+	partition, err := t.partitionOf(ctx, topic, leader)
 	if err != nil {
 		return 0, err
 	}
@@ -87,12 +123,12 @@ func (t *trio) failover(
 		_, err := write(ctx, by, topic, partition)
 		return err
 	}
-	if create {
+	if f.topic {
 		again = createTopics(by)
 	}
 	process := t.processes[leader].Process
 	begun := time.Now()
-	if pause {
+	if f.pause {
 		if err := process.Signal(syscall.SIGSTOP); err != nil {
 			return 0, err
 		}
@@ -100,7 +136,7 @@ func (t *trio) failover(
 		t.kill(leader)
 	}
 	took, err := next(ctx, again, begun)
-	if pause {
+	if f.pause {
 		err = errors.Join(err, process.Signal(syscall.SIGCONT))
 	} else {
 		err = errors.Join(err, t.start(ctx, leader))
@@ -108,30 +144,65 @@ func (t *trio) failover(
 	return took, errors.Join(err, t.awaitInSync(ctx))
 }
 
-// leaderOf returns a partition whose leader is the controller, or is not.
-func (t *trio) leaderOf(
-	ctx context.Context, topic string, controller bool,
-) (partition int32, leader int, err error) {
-	var info clusterInfo
+// spreadRoles returns which node has which role. As long as one has two, it is
+// started again.
+func (t *trio) spreadRoles(ctx context.Context) (map[role]int, error) {
+	for range spreadTries {
+		var info clusterInfo
+		if err := t.sluice(ctx, &info, "cluster", "info"); err != nil {
+			return nil, err
+		}
+		var quorum []struct {
+			ID     int  `json:"broker_id"`
+			Leader bool `json:"leader"`
+		}
+		if err := t.sluice(ctx, &quorum, "cluster", "quorum"); err != nil {
+			return nil, err
+		}
+		leads := -1
+		for _, m := range quorum {
+			if m.Leader {
+				leads = m.ID
+			}
+		}
+		if leads >= 0 && info.Controller >= 0 && leads != info.Controller {
+			return map[role]int{
+				controller: info.Controller, etcdLeader: leads,
+				plain: clusterNodes - info.Controller - leads, // of 0, 1 and 2
+			}, nil
+		}
+		if leads >= 0 && leads == info.Controller {
+			if _, err := t.stop(leads); err != nil {
+				return nil, err
+			}
+			if err := t.start(ctx, leads); err != nil {
+				return nil, err
+			}
+		}
+		if err := t.awaitInSync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("the controller leads etcd, whoever it is")
+}
+
+// partitionOf returns a partition that a node leads.
+func (t *trio) partitionOf(ctx context.Context, topic string, leader int) (int32, error) {
 	var described struct {
 		Partitions []struct {
 			ID     int32 `json:"partition"`
 			Leader int   `json:"leader_id"`
 		} `json:"partitions"`
 	}
-	if err := t.sluice(ctx, &info, "cluster", "info"); err != nil {
-		return 0, 0, err
-	}
 	if err := t.sluice(ctx, &described, "topic", "describe", topic); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for _, p := range described.Partitions {
-		if p.Leader >= 0 && (p.Leader == info.Controller) == controller {
-			return p.ID, p.Leader, nil
+		if p.Leader == leader {
+			return p.ID, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("no partition of %+v has such a leader, the controller is %d",
-		described.Partitions, info.Controller)
+	return 0, fmt.Errorf("node %d leads none of %+v", leader, described.Partitions)
 }
 
 // write writes a record with acks=all.

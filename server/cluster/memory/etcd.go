@@ -35,6 +35,7 @@ type Etcd struct {
 // lease is one that lives.
 type lease struct {
 	seconds int64
+	ends    time.Time
 	timer   *time.Timer
 }
 

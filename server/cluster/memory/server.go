@@ -184,11 +184,10 @@ func (s *server) LeaseGrant(
 		defer e.mu.Unlock()
 		e.lastLease++
 		id := e.lastLease
+		whole := time.Duration(r.TTL) * time.Second
 		e.leases[id] = &lease{
-			seconds: r.TTL,
-			timer: time.AfterFunc(time.Duration(r.TTL)*time.Second, func() {
-				e.expire(id)
-			}),
+			seconds: r.TTL, ends: time.Now().Add(whole),
+			timer: time.AfterFunc(whole, func() { e.expire(id) }),
 		}
 		return &etcdserverpb.LeaseGrantResponse{Header: e.header(), ID: id, TTL: r.TTL}, nil
 	})
@@ -208,6 +207,23 @@ func (s *server) LeaseRevoke(
 	})
 }
 
+// LeaseTimeToLive says what a lease has left, in whole seconds.
+func (s *server) LeaseTimeToLive(
+	ctx context.Context, r *etcdserverpb.LeaseTimeToLiveRequest,
+) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+	return over(ctx, s, func() (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+		e := s.etcd
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		answer := &etcdserverpb.LeaseTimeToLiveResponse{Header: e.header(), ID: r.ID, TTL: -1}
+		if l := e.leases[r.ID]; l != nil {
+			answer.TTL = int64(time.Until(l.ends).Seconds())
+			answer.GrantedTTL = l.seconds
+		}
+		return answer, nil
+	})
+}
+
 // LeaseKeepAlive lets leases begin anew. One that is gone has no time left.
 func (s *server) LeaseKeepAlive(stream etcdserverpb.Lease_LeaseKeepAliveServer) error {
 	for {
@@ -222,7 +238,9 @@ func (s *server) LeaseKeepAlive(stream etcdserverpb.Lease_LeaseKeepAliveServer) 
 				defer e.mu.Unlock()
 				answer := &etcdserverpb.LeaseKeepAliveResponse{Header: e.header(), ID: r.ID}
 				if l := e.leases[r.ID]; l != nil {
-					l.timer.Reset(time.Duration(l.seconds) * time.Second)
+					whole := time.Duration(l.seconds) * time.Second
+					l.ends = time.Now().Add(whole)
+					l.timer.Reset(whole)
 					answer.TTL = l.seconds
 				}
 				return answer, nil
