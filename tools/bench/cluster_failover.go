@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -129,7 +131,7 @@ func (t *trio) failover(ctx context.Context, topic string, f fault) (time.Durati
 	process := t.processes[leader].Process
 	begun := time.Now()
 	if f.pause {
-		if err := process.Signal(syscall.SIGSTOP); err != nil {
+		if err := freeze(process); err != nil {
 			return 0, err
 		}
 	} else {
@@ -142,6 +144,24 @@ func (t *trio) failover(ctx context.Context, topic string, f fault) (time.Durati
 		err = errors.Join(err, t.start(ctx, leader))
 	}
 	return took, errors.Join(err, t.awaitInSync(ctx))
+}
+
+// freeze stops a process, and returns once the system says that it is stopped: until
+// then it may answer.
+func freeze(process *os.Process) error {
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Pid))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a system without
+		}
+		if err != nil || bytes.Contains(stat, []byte(") T ")) {
+			return err
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 // spreadRoles returns which node has which role. As long as one has two, it is
