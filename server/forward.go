@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -169,13 +170,24 @@ func (s *Server) learn(ctx context.Context, names ...place) error {
 	return unsure
 }
 
-// learnOffsets makes sure of the topics of offsets that a request brings.
-func (s *Server) learnOffsets(ctx context.Context, offsets []group.Offset) {
+// learnOffsets makes sure of the topics of offsets that a request brings. The error is
+// that of learn.
+func (s *Server) learnOffsets(ctx context.Context, offsets []group.Offset) error {
 	names := make([]place, 0, len(offsets))
 	for _, o := range offsets {
 		names = append(names, place{o.Topic, o.Partition})
 	}
-	_ = s.learn(ctx, names...)
+	return s.learn(ctx, names...)
+}
+
+// orUnsure returns err, or unsure, what learn has said, where err says that something
+// is not there of which nobody made sure.
+func orUnsure(err, unsure error) error {
+	if unsure != nil && (errors.Is(err, fault.UnknownTopicOrPartition) ||
+		errors.Is(err, fault.UnknownPartition)) {
+		return unsure
+	}
+	return err
 }
 
 // place is a partition that a request names; 0 where it names a topic only.

@@ -41,8 +41,8 @@ func (g *groupService) CommitOffsets(
 	if err != nil {
 		return nil, err
 	}
-	g.s.learnOffsets(ctx, wanted)
-	results, err := coordinator.Commit(ctx, request.GetGroup(), by, wanted, g.s.canCommit)
+	check := g.s.canCommitAfter(g.s.learnOffsets(ctx, wanted))
+	results, err := coordinator.Commit(ctx, request.GetGroup(), by, wanted, check)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +107,12 @@ func (s *Server) canCommit(at group.Place) error {
 		return fault.UnknownPartition.With("topic", at.Topic, "partition", at.Partition)
 	}
 	return nil
+}
+
+// canCommitAfter is canCommit after a learn that said so: of the partitions that this
+// node does not know it says unsure, and the others can have an offset.
+func (s *Server) canCommitAfter(unsure error) func(group.Place) error {
+	return func(at group.Place) error { return orUnsure(s.canCommit(at), unsure) }
 }
 
 // FetchOffsets returns the offsets that a group has stored.
@@ -178,6 +184,7 @@ type reset struct {
 	stored  map[group.Place]int64
 	places  []group.Place
 	results []*sluicev1.ResetResult
+	unsure  error // what learn has said of the topics
 }
 
 // ResetOffsets moves the offsets of a group without members.
@@ -255,7 +262,7 @@ func (r *reset) learnTopics(ctx context.Context) {
 	for _, t := range r.request.GetTopics() {
 		names = append(names, place{t.GetTopic(), slices.Max(append(t.GetPartitions(), 0))})
 	}
-	_ = r.s.learn(ctx, names...)
+	r.unsure = r.s.learn(ctx, names...)
 }
 
 // choose lists the partitions to move, by topic and partition.
@@ -270,7 +277,7 @@ func (r *reset) choose() error {
 			continue
 		}
 		if len(t.GetPartitions()) == 0 {
-			return fmt.Errorf("topics[%d]: %w", i, err)
+			return fmt.Errorf("topics[%d]: %w", i, orUnsure(err, r.unsure))
 		}
 		for _, p := range t.GetPartitions() {
 			places[group.Place{Topic: t.GetTopic(), Partition: p}] = true
@@ -311,7 +318,7 @@ func (r *reset) decide(ctx context.Context, i int) {
 
 // target returns the offset that a partition is moved to, within its log.
 func (r *reset) target(ctx context.Context, at group.Place) (int64, error) {
-	if err := r.s.canCommit(at); err != nil {
+	if err := orUnsure(r.s.canCommit(at), r.unsure); err != nil {
 		return 0, err
 	}
 	start, err := r.s.offsetAt(ctx, at.Topic, at.Partition, "earliest")
@@ -370,7 +377,7 @@ func (r *reset) store(ctx context.Context, coordinator *group.Coordinator) error
 		return nil
 	}
 	errs, err := coordinator.Commit(ctx, r.request.GetGroup(), group.Committer{}, wanted,
-		r.s.canCommit)
+		r.s.canCommitAfter(r.unsure))
 	if errors.Is(err, fault.UnknownMemberID) { // one has joined meanwhile
 		return fault.GroupNotEmpty.With("group", r.request.GetGroup())
 	}

@@ -277,7 +277,8 @@ func (m *committer) request(
 	return request
 }
 
-// attempt makes the request once.
+// attempt makes the request once. Its error is also that of an offset which may be
+// stored if it is sent again; to store the others again changes nothing.
 func (m *committer) attempt(
 	ctx context.Context, request *sluicev1.CommitOffsetsRequest, refused map[TopicPartition]error,
 ) error {
@@ -291,24 +292,30 @@ func (m *committer) attempt(
 	now := time.Now()
 	m.c.metrics.add("commit-latency", milliseconds(now.Sub(began)), now)
 	m.c.metrics.add("commit", 1, now)
-	m.stored(request.GetOffsets(), answer.GetResults(), refused)
-	return nil
+	return m.stored(request.GetOffsets(), answer.GetResults(), refused)
 }
 
-// stored takes note of what was stored, and why the rest was not.
+// stored takes note of what was stored, and why the rest was not. It returns an error
+// that may pass.
 func (m *committer) stored(
 	offsets []*sluicev1.CommittedOffset, results []*sluicev1.CommitResult,
 	refused map[TopicPartition]error,
-) {
+) (again error) {
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
 	for i, r := range results {
 		p := TopicPartition{r.GetTopic(), r.GetPartition()}
 		if r.GetError() != nil {
-			refused[p] = wireError("committing "+p.String(),
+			err := wireError("committing "+p.String(),
 				fault.From(status.ErrorProto(r.GetError())))
+			if retriable(err) {
+				again = err
+			} else {
+				refused[p] = err
+			}
 		} else if s := m.c.partitions[p]; s != nil && i < len(offsets) {
 			s.committed = offsets[i].GetOffset()
 		}
 	}
+	return again
 }

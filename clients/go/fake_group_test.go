@@ -26,11 +26,11 @@ type fakeGroup struct {
 	commits   []*sluicev1.CommitOffsetsRequest
 	committed map[int32]int64
 	changed   chan struct{}
-	refuse    error            // of the next heartbeat
-	hangs     bool             // heartbeats are not answered
-	onBeat    func() error     // of every heartbeat
-	onCommit  func() error     // of every commit
-	gone      map[int32]string // why offsets of partitions are refused
+	refuse    error           // of the next heartbeat
+	hangs     bool            // heartbeats are not answered
+	onBeat    func() error    // of every heartbeat
+	onCommit  func() error    // of every commit
+	gone      map[int32]error // why offsets of partitions are refused
 	state     sluicev1.GroupState
 }
 
@@ -133,9 +133,8 @@ func (g *fakeGroup) CommitOffsets(
 	answer := &sluicev1.CommitOffsetsResponse{}
 	for _, o := range r.GetOffsets() {
 		result := &sluicev1.CommitResult{Topic: o.GetTopic(), Partition: o.GetPartition()}
-		if _, ok := g.gone[o.GetPartition()]; ok {
-			e := fault.UnknownTopicOrPartition.With("topic", o.GetTopic())
-			result.Error = fault.Status(e).Proto()
+		if err := g.gone[o.GetPartition()]; err != nil {
+			result.Error = fault.Status(err).Proto()
 		} else {
 			g.committed[o.GetPartition()] = o.GetOffset()
 		}

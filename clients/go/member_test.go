@@ -277,11 +277,25 @@ func TestCommitsHappenInOrderAndSurviveTheCoordinatorsAbsence(t *testing.T) {
 			sluice.Record{Topic: "t", Offset: 1}, sluice.Record{Topic: "t"}))
 		assert.Equal(t, int64(2), g.committed[0])
 
-		g.set(func() { g.gone = map[int32]string{1: "deleted"} })
+		g.set(func() {
+			g.gone = map[int32]error{1: fault.UnknownTopicOrPartition.With("topic", "t")}
+		})
 		err := consumer.Commit(t.Context(), sluice.CommitOffset{Topic: "t", Partition: 1},
 			sluice.CommitOffset{Topic: "t", Offset: 7})
 		assert.ErrorIs(t, err, sluice.ErrUnknownTopicOrPartition)
 		assert.Equal(t, int64(7), g.committed[0], "the others are stored all the same")
+
+		g.set(func() {
+			unsure := map[int32]error{1: fault.BrokerNotAvailable.Because("etcd is away")}
+			g.onCommit = func() error {
+				g.gone, unsure = unsure, nil // the first time only
+				return nil
+			}
+		})
+		require.NoError(t, consumer.Commit(t.Context(), sluice.CommitOffset{
+			Topic: "t", Partition: 1, Offset: 5,
+		}))
+		assert.Equal(t, int64(5), g.committed[1], "what may pass is tried again")
 
 		g.set(func() {
 			g.onCommit = func() error { return fault.UnknownMemberID.With("group", "g") }

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -13,8 +14,10 @@ import (
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/server/cluster/memory"
+	"github.com/sluicelog/sluice/server/group"
 	"github.com/sluicelog/sluice/tests/node"
 )
 
@@ -102,22 +105,82 @@ func TestANodeThatIsCutOffDoesNotSayThatATopicIsNotThere(t *testing.T) {
 	first := member(t, etcd, 0)
 	second := node.Start(t, node.WithCluster(func(c *cluster.Config) {
 		c.NodeID, c.Etcd, c.RequestTimeout = 1, etcd.Client(link), time.Second
+	}), node.WithSettings(map[string]string{ // it is not fenced meanwhile
+		"broker.session.timeout.ms": "300000",
 	}))
 	second.Address()
 	second.AwaitNodes(2)
-	link.Set(true, 0)
-	t.Cleanup(func() { link.Set(false, 0) })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	client := sluice.NewClient(first.Conn())
 	t.Cleanup(func() { assert.NoError(t, client.Close()) })
-	_, err := client.CreateTopic(ctx, sluice.NewTopic{Name: "new", Partitions: 1})
-	require.NoError(t, err)
+	create := func(name string) {
+		_, err := client.CreateTopic(ctx, sluice.NewTopic{Name: name, Partitions: 1})
+		require.NoError(t, err)
+	}
+	create("old")
+	id := groupAt(ctx, t, second)
+	link.Set(true, 0)
+	t.Cleanup(func() { link.Set(false, 0) })
+	create("new")
 
-	_, err = callerOf(second).Produce(ctx, &sluicev1.ProduceRequest{
-		Topic: "new", Partition: new(int32), Records: []*sluicev1.ProduceRecord{value("v")},
+	unsure := func(t *testing.T, err error) {
+		t.Helper()
+		assert.Contains(t, []codes.Code{codes.Unavailable, codes.DeadlineExceeded},
+			status.Code(err), "%v", err)
+		assert.True(t, fault.From(err).Retriable, "%v", err)
+	}
+	t.Run("produce", func(t *testing.T) {
+		_, err := callerOf(second).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: "new", Partition: new(int32), Records: []*sluicev1.ProduceRecord{value("v")},
+		})
+		unsure(t, err)
 	})
-	require.Error(t, err)
-	assert.Contains(t, []codes.Code{codes.Unavailable, codes.DeadlineExceeded}, status.Code(err),
-		"%v", err)
+	t.Run("commit", func(t *testing.T) {
+		got, err := callerOf(second).CommitOffsets(ctx, &sluicev1.CommitOffsetsRequest{
+			Group: id, Offsets: []*sluicev1.CommittedOffset{{Topic: "old"}, {Topic: "new"}},
+		})
+		require.NoError(t, err)
+		require.Len(t, got.GetResults(), 2)
+		assert.Nil(t, got.GetResults()[0].GetError(), "what it knows it stores")
+		unsure(t, status.ErrorProto(got.GetResults()[1].GetError()))
+	})
+	t.Run("reset of partitions", func(t *testing.T) {
+		got, err := callerOf(second).ResetOffsets(ctx, &sluicev1.ResetOffsetsRequest{
+			Group: id, To: &sluicev1.ResetOffsetsRequest_At{At: "earliest"},
+			Topics: []*sluicev1.TopicPartitions{{Topic: "new", Partitions: []int32{0}}},
+		})
+		require.NoError(t, err)
+		require.Len(t, got.GetResults(), 1)
+		unsure(t, status.ErrorProto(got.GetResults()[0].GetError()))
+	})
+	t.Run("reset of a topic", func(t *testing.T) {
+		_, err := callerOf(second).ResetOffsets(ctx, &sluicev1.ResetOffsetsRequest{
+			Group: id, To: &sluicev1.ResetOffsetsRequest_At{At: "earliest"},
+			Topics: []*sluicev1.TopicPartitions{{Topic: "new"}},
+		})
+		unsure(t, err)
+	})
+}
+
+// groupAt returns a group that a node coordinates, and that has committed something.
+func groupAt(ctx context.Context, t *testing.T, n *node.Node) string {
+	t.Helper()
+	commit := func(id string) error {
+		_, err := callerOf(n).CommitOffsets(ctx, &sluicev1.CommitOffsetsRequest{
+			Group: id, Offsets: []*sluicev1.CommittedOffset{{Topic: "old"}},
+		})
+		return err
+	}
+	require.NoError(t, commit("first")) // makes the topic
+	topic, ok := n.Cluster.Topic("__consumer_offsets")
+	require.True(t, ok)
+	for i := 0; ; i++ {
+		id := fmt.Sprint("group-", i)
+		at := group.PartitionOf(id, len(topic.Partitions))
+		if topic.Partitions[at].Leader == n.Cluster.NodeID() {
+			require.NoError(t, commit(id))
+			return id
+		}
+	}
 }

@@ -167,7 +167,9 @@ type GroupServiceClient interface {
 	//     another member now. Nothing is stored.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
-	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
+	//     UNAVAILABLE / BROKER_NOT_AVAILABLE and DEADLINE_EXCEEDED /
+	//     REQUEST_TIMED_OUT (whether there is such a partition cannot be found out
+	//     now: commit again), INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
 	//     FAILED_PRECONDITION / STALE_MEMBER_EPOCH for partitions that the member
 	//     does not own. The other offsets are stored all the same.
 	CommitOffsets(ctx context.Context, in *CommitOffsetsRequest, opts ...grpc.CallOption) (*CommitOffsetsResponse, error)
@@ -188,8 +190,10 @@ type GroupServiceClient interface {
 	//   - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
 	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no topics are named, and there is no such
 	//     group.
-	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION. The other offsets are
-	//     moved all the same.
+	//   - in results, or for a topic without partitions: NOT_FOUND /
+	//     UNKNOWN_TOPIC_OR_PARTITION, UNAVAILABLE / BROKER_NOT_AVAILABLE and
+	//     DEADLINE_EXCEEDED / REQUEST_TIMED_OUT (whether there is such a partition
+	//     cannot be found out now). The other offsets are moved all the same.
 	ResetOffsets(ctx context.Context, in *ResetOffsetsRequest, opts ...grpc.CallOption) (*ResetOffsetsResponse, error)
 	// Deletes the offsets that a group has stored of topics to which no member is
 	// subscribed, and returns those deleted. Idempotent.
@@ -449,7 +453,9 @@ type GroupServiceServer interface {
 	//     another member now. Nothing is stored.
 	//   - UNAVAILABLE / COORDINATOR_NOT_AVAILABLE: loading or moving; call again.
 	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION,
-	//     INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
+	//     UNAVAILABLE / BROKER_NOT_AVAILABLE and DEADLINE_EXCEEDED /
+	//     REQUEST_TIMED_OUT (whether there is such a partition cannot be found out
+	//     now: commit again), INVALID_ARGUMENT / OFFSET_METADATA_TOO_LARGE, and
 	//     FAILED_PRECONDITION / STALE_MEMBER_EPOCH for partitions that the member
 	//     does not own. The other offsets are stored all the same.
 	CommitOffsets(context.Context, *CommitOffsetsRequest) (*CommitOffsetsResponse, error)
@@ -470,8 +476,10 @@ type GroupServiceServer interface {
 	//   - FAILED_PRECONDITION / NON_EMPTY_GROUP: it has members.
 	//   - NOT_FOUND / GROUP_ID_NOT_FOUND: no topics are named, and there is no such
 	//     group.
-	//   - in results: NOT_FOUND / UNKNOWN_TOPIC_OR_PARTITION. The other offsets are
-	//     moved all the same.
+	//   - in results, or for a topic without partitions: NOT_FOUND /
+	//     UNKNOWN_TOPIC_OR_PARTITION, UNAVAILABLE / BROKER_NOT_AVAILABLE and
+	//     DEADLINE_EXCEEDED / REQUEST_TIMED_OUT (whether there is such a partition
+	//     cannot be found out now). The other offsets are moved all the same.
 	ResetOffsets(context.Context, *ResetOffsetsRequest) (*ResetOffsetsResponse, error)
 	// Deletes the offsets that a group has stored of topics to which no member is
 	// subscribed, and returns those deleted. Idempotent.
