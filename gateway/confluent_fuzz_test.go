@@ -102,8 +102,13 @@ func FuzzObjects(f *testing.F) {
 		f.Add([]byte(seed), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, chunk uint8) {
-		from := newObjects(&chopped{stream, int(chunk%7) + 1}, 1<<20,
-			func(int64) error { return nil })
+		from := objects{
+			from: &chopped{stream, int(chunk%7) + 1}, most: 1 << 20,
+			hold: func(int64) error { return nil },
+		}
+		if chunk%2 == 0 {
+			from.left = int64(len(stream))
+		}
 		decoder := json.NewDecoder(bytes.NewReader(stream))
 		for {
 			text, err := from.next()
@@ -119,6 +124,9 @@ func FuzzObjects(f *testing.F) {
 				return
 			}
 			require.Equal(t, string(want), string(text))
+			if from.ended() {
+				require.Empty(t, bytes.TrimSpace(stream[decoder.InputOffset():]))
+			}
 		}
 	})
 }
@@ -161,7 +169,7 @@ func FuzzV3Bodies(f *testing.F) {
 			"batch":  func() error { _, err := decodeV3Batch(text, newRecordGroup()); return err },
 			"record": func() error {
 				s := &v3Stream{g: &Gateway{limits: DefaultLimits()}}
-				s.encoder = s.g.newV3Encoder(t.Context(), "t")
+				s.encoder = *s.g.newV3Encoder(t.Context(), "t")
 				eager, lazy := newRecordGroup(), newRecordGroup()
 				first := s.take(eager, text, false)
 				err := s.take(lazy, text, true)

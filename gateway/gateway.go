@@ -101,7 +101,9 @@ type Gateway struct {
 	streamCount atomic.Int64 // live streams in progress
 	bodyBytes   atomic.Int64 // held of the bodies of requests in progress
 	answers     *budget.Budget
-	stopping    chan struct{} // closed when no new work is welcome
+	life        context.Context // ends when no new work is welcome
+	end         func()          // ends it
+	stopping    <-chan struct{} // closed when it has ended
 	stopped     atomic.Bool
 }
 
@@ -134,8 +136,9 @@ func New(config Config) (*Gateway, error) {
 		clusters: sluicev1.NewClusterServiceClient(config.Conn),
 		groups:   sluicev1.NewGroupServiceClient(config.Conn),
 		hubs:     hubs{all: map[string]*hub{}},
-		stopping: make(chan struct{}),
 	}
+	g.life, g.end = context.WithCancel(context.Background())
+	g.stopping = g.life.Done()
 	if config.Schemas != nil {
 		g.schemas = newSchemas(config.Schemas)
 	}

@@ -47,6 +47,6 @@ func (g *Gateway) Close() {
 // answered. It may be called more than once.
 func (g *Gateway) Drain() {
 	if g.stopped.CompareAndSwap(false, true) {
-		close(g.stopping)
+		g.end()
 	}
 }

@@ -45,7 +45,7 @@ type v3Schema struct {
 const v3SchemaCountMax = 256
 
 func (g *Gateway) newV3Encoder(ctx context.Context, topic string) *v3Encoder {
-	return &v3Encoder{g: g, ctx: ctx, topic: topic, found: map[v3Choice]*v3Schema{}}
+	return &v3Encoder{g: g, ctx: ctx, topic: topic}
 }
 
 // datum returns the bytes of a key or value that r has read, and what its receipt
@@ -113,6 +113,9 @@ func (e *v3Encoder) schema(d *v3Datum, key bool) (*v3Schema, error) {
 	schema, err := e.find(d, choice)
 	if err != nil {
 		return nil, err
+	}
+	if e.found == nil {
+		e.found = map[v3Choice]*v3Schema{}
 	}
 	if len(e.found) < v3SchemaCountMax {
 		e.found[choice] = schema

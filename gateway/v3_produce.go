@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -20,6 +21,9 @@ const (
 	// v3Grace is for how long records that come after the end of a stream's time
 	// are still refused one by one.
 	v3Grace = 500 * time.Millisecond
+	// v3Linger is for how long the first records of a body with a Content-Length that
+	// has not come whole wait for those behind them: together they are one batch.
+	v3Linger = time.Millisecond
 )
 
 // addV3Produce adds the paths that write records.
@@ -40,11 +44,13 @@ func (g *Gateway) addV3Produce() {
 // the first record on the status is 200; what became of a record is in its
 // receipt.
 //
-// One goroutine reads records into a group for as long as there are whole ones in
-// its buffer; the handler writes groups, and their receipts when they are written.
-// While it does, the next group grows. So a record that comes alone is written
-// alone and at once, and many that come together are few batches. There are at
-// most three groups: the one that grows, one that is full, and one that is written.
+// A body that has come whole with its first records, as one of a single record has,
+// is read, written and answered by the handler alone. Else one goroutine reads records
+// into a group for as long as there are whole ones in its buffer; the handler writes
+// groups, and their receipts when they are written. While it does, the next group
+// grows. So a record that comes alone is written alone and at once, and many that come
+// together are few batches. There are at most three groups: the one that grows, one
+// that is full, and one that is written.
 func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 	from, err := v3Content(r)
 	if err != nil {
@@ -57,7 +63,8 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 		return
 	}
 	defer leave()
-	cluster, err := g.clusterID(outgoing(r))
+	outer := outgoing(r)
+	cluster, err := g.clusterID(outer)
 	if err != nil {
 		g.fail(w, r, err)
 		return
@@ -67,47 +74,87 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	control := http.NewResponseController(w.ResponseWriter)
-	_ = control.EnableFullDuplex() // HTTP/2 is that by itself
-	// A body that cannot be read on cancels the request's context; what was sent
-	// before that is written all the same, and gets its receipts.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(outgoing(r)))
-	defer cancel()
-	s := &v3Stream{
-		g: g, ctx: ctx, cluster: cluster,
-		writer:  v3Writer{g: g, ctx: ctx, topic: p["topic"], key: key, part: "record"},
-		from:    newObjects(from, int(g.limits.BodyBytesMax), g.holdBody),
-		until:   time.Now().Add(g.limits.ProduceStreamTimeMax),
-		encoder: g.newV3Encoder(ctx, p["topic"]),
-		ready:   make(chan *recordGroup, 1),
+	s := g.newV3Stream(outer, cluster, p["topic"], key)
+	s.from.from = from
+	if s.bounded = r.ContentLength > 0; s.bounded && from == r.Body && r.Header.Get(
+		"Content-Encoding") == "" {
+		s.from.left = r.ContentLength
 	}
+	defer s.from.release()
+	w.plain = true
+	control := w.controller()
 	_ = control.SetReadDeadline(s.until.Add(v3Grace)) // no-op in tests
+	stop := context.AfterFunc(g.life, func() { _ = control.SetReadDeadline(time.Now()) })
+	defer stop()
+	group := s.first()
+	if !s.from.ended() {
+		_ = control.EnableFullDuplex() // HTTP/2 is that by itself
+	}
+	switch {
+	case len(group.entries) == 0:
+		s.drop(group)
+		g.fail(w, r, errNoPayload)
+	case group.last:
+		_ = s.answer(w, r, group)
+	default:
+		s.goOn(w, r, group)
+	}
+}
+
+// newV3Stream returns a stream whose records go to a topic. A body that cannot be read
+// on cancels the request's context; what was sent before that is written all the same,
+// and gets its receipts.
+func (g *Gateway) newV3Stream(outer context.Context, cluster, topic, key string) *v3Stream {
+	ctx := context.WithoutCancel(outer)
+	return &v3Stream{
+		g: g, ctx: ctx, cluster: cluster,
+		writer:  v3Writer{g: g, ctx: ctx, topic: topic, key: key, part: "record"},
+		from:    objects{most: int(g.limits.BodyBytesMax), hold: g.holdBody},
+		until:   time.Now().Add(g.limits.ProduceStreamTimeMax),
+		encoder: *g.newV3Encoder(ctx, topic),
+	}
+}
+
+// goOn writes a group and those that follow, which are read meanwhile.
+func (s *v3Stream) goOn(w *response, r *http.Request, group *recordGroup) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	s.ctx, s.writer.ctx, s.encoder.ctx = ctx, ctx, ctx
+	s.ready, s.enough = make(chan *recordGroup, 1), make(chan struct{})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.read()
+		s.read(group)
 	}()
-	halt := make(chan struct{})
-	go func() {
-		select {
-		case <-g.stopping:
-			_ = control.SetReadDeadline(time.Now())
-		case <-halt:
+	if s.bounded {
+		s.linger()
+	}
+	for next := range s.ready {
+		if s.answer(w, r, next) != nil {
+			break
 		}
-	}()
-	s.answer(w, r)
-	close(halt)
+	}
 	cancel()
 	select {
 	case <-done:
 	default:
-		_ = control.SetReadDeadline(time.Now()) // wakes a read that waits
+		_ = w.controller().SetReadDeadline(time.Now()) // wakes a read that waits
 		<-done
 	}
 	for left := range s.ready {
 		s.drop(left)
 	}
-	s.from.release()
+}
+
+// linger lets the first group grow by what is on its way, for a moment: a body whose
+// length was known beforehand mostly is.
+func (s *v3Stream) linger() {
+	timer := time.NewTimer(v3Linger)
+	defer timer.Stop()
+	select {
+	case <-s.enough:
+	case <-timer.C:
+	}
 }
 
 // holdBody counts bytes that a stream holds of its request.
@@ -122,6 +169,9 @@ func (g *Gateway) holdBody(bytes int64) error {
 // v3Content checks the type of a stream and returns it as UTF-8.
 func v3Content(r *http.Request) (io.Reader, error) {
 	given := r.Header.Get("Content-Type")
+	if given == typeJSON {
+		return r.Body, nil
+	}
 	media, parameters, err := mime.ParseMediaType(given)
 	if err != nil || media != typeJSON {
 		return nil, fault.PayloadUnsupported.Because("Content-Type is %.100q; the path takes %s",
@@ -145,19 +195,39 @@ type v3Stream struct {
 	cluster string
 	writer  v3Writer
 	count   int // of records that were read
-	from    *objects
+	from    objects
 	until   time.Time
-	encoder *v3Encoder
+	encoder v3Encoder
+	bounded bool              // it has a Content-Length
 	ready   chan *recordGroup // what is to be written next
+	enough  chan struct{}     // closed when there is nothing to linger for
 }
 
-// read makes groups until the stream ends, or cannot be read on.
-func (s *v3Stream) read() {
-	defer close(s.ready)
+// first reads the first group: the first record, and those that have come with it.
+func (s *v3Stream) first() *recordGroup {
 	group := newRecordGroup()
+	if s.from.fill() == nil {
+		s.takeWhole(group)
+	}
+	if len(group.entries) == 0 {
+		if text, err := s.from.next(); !errors.Is(err, io.EOF) {
+			s.takeNext(group, text, err)
+		}
+	}
+	group.last = group.last || s.from.ended()
+	return group
+}
+
+// read makes groups until the stream ends, or cannot be read on. It goes on with one
+// that the first records are in.
+func (s *v3Stream) read(group *recordGroup) {
+	enough := sync.OnceFunc(func() { close(s.enough) })
+	defer enough()
+	defer close(s.ready)
 	for {
 		s.takeWhole(group)
 		if group.full() {
+			enough()
 			if !s.give(group) {
 				return
 			}
@@ -251,7 +321,7 @@ func (s *v3Stream) take(group *recordGroup, text []byte, lazy bool) error {
 	}
 	s.count++
 	entry := &group.entries[len(group.entries)-1]
-	group.finish(s.encoder, entry, &r.key, &r.value)
+	group.finish(&s.encoder, entry, &r.key, &r.value)
 	added := int64(r.size() - before.size())
 	if err := s.g.holdBody(added); err != nil {
 		r.back(before)
@@ -292,39 +362,33 @@ func (s *v3Stream) broken(err error) error {
 	return fault.InvalidRequest.Because("the stream cannot be read: %s", err)
 }
 
-// answer writes groups, and a receipt for each record. An empty stream is an error
-// of its own.
-func (s *v3Stream) answer(w *response, r *http.Request) {
-	w.plain = true
+// answer writes a group, and a receipt for each record. Each is sent at once, but for
+// that of a record with which the answer ends.
+func (s *v3Stream) answer(w *response, r *http.Request, group *recordGroup) error {
+	defer s.drop(group)
+	s.writer.write(group)
+	if w.wrote {
+		w.extend()
+	} else {
+		w.Header().Set("Content-Type", typeJSON)
+		w.WriteHeader(http.StatusOK)
+	}
+	release := func() error { return nil }
+	if len(group.entries) > 1 {
+		release = httpserve.Cork(r) // each receipt is a part of the answer, all go together
+	}
 	var receipt []byte
-	begun := false
-	for group := range s.ready {
-		s.writer.write(group)
-		if !begun {
-			begun = true
-			w.Header().Set("Content-Type", typeJSON)
-			w.WriteHeader(http.StatusOK)
+	left := len(group.entries)
+	err := group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
+		receipt = s.writer.appendReceipt(append(receipt[:0], '{'), s.cluster, entry, outcome)
+		receipt = append(receipt, "}\r\n"...)
+		if _, err := w.Write(receipt); err != nil {
+			return err
 		}
-		release := func() error { return nil }
-		if len(group.entries) > 1 {
-			release = httpserve.Cork(r) // each receipt is a part of the answer, all go together
+		if left--; left == 0 && group.last {
+			return nil
 		}
-		err := group.receipts(func(entry *v3Entry, outcome v3Outcome) error {
-			receipt = s.writer.appendReceipt(append(receipt[:0], '{'), s.cluster, entry, outcome)
-			receipt = append(receipt, "}\r\n"...)
-			w.extend()
-			if _, err := w.Write(receipt); err != nil {
-				return err
-			}
-			return w.flush()
-		})
-		err = errors.Join(err, release())
-		s.drop(group)
-		if err != nil {
-			return
-		}
-	}
-	if !begun {
-		s.g.fail(w, r, errNoPayload)
-	}
+		return w.flush()
+	})
+	return errors.Join(err, release())
 }

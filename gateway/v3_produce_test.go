@@ -64,11 +64,11 @@ func (f *front) receipts(t testing.TB, path, body string, headers ...string) []o
 	}
 	answer := send(t, request)
 	require.Equal(t, http.StatusOK, answer.status, answer.body)
-	return f.checked(t, answer.body)
+	return checked(t, answer.body)
 }
 
 // checked reads receipts, and holds each against the document.
-func (f *front) checked(t testing.TB, text string) (list []object) {
+func checked(t testing.TB, text string) (list []object) {
 	t.Helper()
 	d, err := document()
 	require.NoError(t, err)

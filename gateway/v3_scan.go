@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +14,11 @@ type objects struct {
 	from  io.Reader
 	most  int                     // bytes of one
 	hold  func(bytes int64) error // counts the bytes that buf grows by
+	left  int64                   // bytes to come, at most 0 where that is not known
 	buf   []byte
-	start int // of what has not been returned
-	end   int // of what has been read into buf
+	own   *[]byte // what buf is a copy of
+	start int     // of what has not been returned
+	end   int     // of what has been read into buf
 	err   error
 	// filled says that the last read took all that there was room for: there may be
 	// more, and few large reads cost less than many small ones.
@@ -48,15 +51,11 @@ func sized(bytes int) *sync.Pool {
 	return nil
 }
 
-func newObjects(from io.Reader, most int, hold func(bytes int64) error) *objects {
-	return &objects{from: from, most: most, hold: hold}
-}
-
 // release gives back what it holds. It must not be used after that.
 func (o *objects) release() {
 	_ = o.hold(-int64(len(o.buf)))
 	o.keep()
-	o.buf = nil
+	o.buf, o.start, o.end = nil, 0, 0
 }
 
 // ahead returns what has been read and not been returned, from the next object on:
@@ -127,6 +126,12 @@ func (o *objects) next() ([]byte, error) {
 	}
 }
 
+// ended reports whether everything has been read and returned.
+func (o *objects) ended() bool {
+	return errors.Is(o.err, io.EOF) &&
+		len(bytes.TrimLeft(o.buf[o.start:o.end], " \t\r\n")) == 0
+}
+
 // fill reads more, and moves what there is to the beginning.
 func (o *objects) fill() error {
 	if o.err != nil {
@@ -142,6 +147,9 @@ func (o *objects) fill() error {
 	n, err := o.from.Read(o.buf[o.end:])
 	o.end += n
 	o.filled = o.end == len(o.buf)
+	if o.left -= int64(n); o.left == 0 && n > 0 && err == nil {
+		err = io.EOF // what is read by its length need not be read once more to know that
+	}
 	o.err = err
 	if n > 0 {
 		return nil
@@ -165,14 +173,14 @@ func (o *objects) grow(kept int) error {
 	}
 	copy(*larger, o.buf[:kept])
 	o.keep()
-	o.buf = *larger
+	o.buf, o.own = *larger, larger
 	return nil
 }
 
 // keep gives the buffer to the streams to come.
 func (o *objects) keep() {
-	if pool, buf := sized(len(o.buf)), o.buf; pool != nil {
-		pool.Put(&buf)
+	if pool := sized(len(o.buf)); pool != nil {
+		pool.Put(o.own)
 	}
 }
 

@@ -94,6 +94,57 @@ func TestV3EachReceiptIsAChunk(t *testing.T) {
 	assert.Equal(t, "0\r\n\r\n", rest)
 }
 
+// A record that is the whole body is answered in one piece, however the body came.
+func TestV3OneRecordIsOneAnswer(t *testing.T) {
+	s := serve(t, nil)
+	record := `{"value":{"type":"STRING","data":"a"}}`
+	for name, body := range map[string]string{
+		"a record": record, "and a line": record + "\r\n", "refused": `{"value":1}`,
+		"not JSON": `{"value":`,
+	} {
+		conn := rawTo(t, s.address, "")
+		for range 2 { // the connection can be used again
+			head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"+
+				"Content-Length: %d\r\n\r\n", v3Records, len(body))
+			_, err := io.WriteString(conn, head+body[:3])
+			require.NoError(t, err, name)
+			_, err = io.WriteString(conn, body[3:])
+			require.NoError(t, err, name)
+			answer, err := http.ReadResponse(conn.reader, nil)
+			require.NoError(t, err, name)
+			text, err := io.ReadAll(answer.Body)
+			require.NoError(t, err, name)
+			require.NoError(t, answer.Body.Close(), name)
+			assert.Equal(t, http.StatusOK, answer.StatusCode, name)
+			assert.Empty(t, answer.TransferEncoding, name)
+			assert.EqualValues(t, len(text), answer.ContentLength, name)
+			assert.Len(t, checked(t, string(text)), 1, name)
+		}
+	}
+}
+
+// A body whose length is known may still be sent as a stream: each receipt comes
+// before the next record is sent, and also before what is no record.
+func TestV3ABodyOfKnownLengthIsAStream(t *testing.T) {
+	s := serve(t, nil)
+	pieces := []string{
+		`{"value":{"type":"STRING","data":"a"}}`, ` {"value":{"type":"STRING","data":"b"}}`,
+		`{"value":1}`, `{"value":{"type":"STRING","data":"c"}}` + "\n", "\n\n]\n   ",
+	}
+	conn := rawTo(t, s.address, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: "+
+		"application/json\r\nContent-Length: %d\r\n\r\n", v3Records,
+		len(strings.Join(pieces, ""))))
+	for i, code := range []int{200, 200, 400, 200, 400} {
+		_, err := io.WriteString(conn, pieces[i])
+		require.NoError(t, err)
+		receipt := conn.until(t, `{"error_code":`)
+		assert.Contains(t, receipt, fmt.Sprintf(`{"error_code":%d,`, code), i)
+	}
+	assert.Equal(t, "\r\n", conn.until(t, "\r\n"))
+	assert.Equal(t, "0\r\n", conn.until(t, "0"))
+	assert.EqualValues(t, 3, s.written.Load())
+}
+
 // A caller that sends and does not read its receipts is not read on: what it makes
 // the node hold is bounded, and it is cut off after the time that an answer has.
 func TestV3ACallerThatReadsNoReceipts(t *testing.T) {
