@@ -38,50 +38,87 @@ type measured struct {
 	cpuMicros, allocs, kB float64 // of the node, a request
 }
 
-// benchHTTP measures the HTTP surfaces over loopback and prints a table.
-func benchHTTP(ctx context.Context, binary string, rounds, listeners int) error {
-	if err := benchHandlers(ctx, rounds); err != nil {
-		return err
+// benchHTTP measures the HTTP surfaces over loopback and prints a table. Loads whose
+// names have only in them are measured on a second binary too, by turns, where there
+// is one, and nothing else is.
+func benchHTTP(
+	ctx context.Context, binary, against, only string, rounds, listeners int,
+) error {
+	whole := against == "" && only == ""
+	if whole {
+		if err := benchHandlers(ctx, rounds); err != nil {
+			return err
+		}
 	}
 	dir, err := os.MkdirTemp("", "sluice-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	n, err := startNode(ctx, binary, filepath.Join(dir, "node"),
-		"--set", "http.max.streams="+strconv.Itoa(listeners+16),
-		"--set", "http.max.connections="+strconv.Itoa(listeners+1024))
-	if err != nil {
+	var nodes []*node
+	for i, binary := range []string{binary, against} {
+		if binary == "" {
+			continue
+		}
+		n, err := startNode(ctx, binary, filepath.Join(dir, strconv.Itoa(i)),
+			"--set", "http.max.streams="+strconv.Itoa(listeners+16),
+			"--set", "http.max.connections="+strconv.Itoa(listeners+1024))
+		if err != nil {
+			return err
+		}
+		defer n.stop()
+		if err := n.createTopic(ctx, httpTopic); err != nil {
+			return err
+		}
+		nodes = append(nodes, n)
+	}
+	if err := runLoads(nodes, rounds, only); err != nil || !whole {
 		return err
 	}
-	defer n.stop()
-	if err := n.createTopic(ctx, httpTopic); err != nil {
-		return err
+	return nodes[0].benchFanOut(ctx, rounds, listeners)
+}
+
+// runLoads sends the loads to nodes by turns and prints a row for each.
+func runLoads(nodes []*node, rounds int, only string) error {
+	loads := make([][]load, len(nodes))
+	results := make([][][]measured, len(nodes))
+	for i, n := range nodes {
+		id, err := n.clusterID()
+		if err != nil {
+			return err
+		}
+		loads[i] = slices.DeleteFunc(httpLoads(id), func(l load) bool {
+			return !strings.Contains(l.name, only)
+		})
+		results[i] = make([][]measured, len(loads[i]))
 	}
-	id, err := n.clusterID()
-	if err != nil {
-		return err
-	}
-	loads := httpLoads(id)
-	results := make([][]measured, len(loads))
 	for round := range rounds {
-		for i, l := range loads {
+		for at, l := range loads[0] {
 			fmt.Fprintf(os.Stderr, "\rround %d of %d, %-40s", round+1, rounds, l.name)
-			m, err := n.run(l)
-			if err != nil {
-				return fmt.Errorf("%s: %w", l.name, err)
+			for turn := range nodes {
+				i := (turn + round) % len(nodes)
+				m, err := nodes[i].run(loads[i][at])
+				if err != nil {
+					return fmt.Errorf("%s: %w", l.name, err)
+				}
+				results[i][at] = append(results[i][at], m)
 			}
-			results[i] = append(results[i], m)
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r"+strings.Repeat(" ", 70)+"\r")
 	fmt.Fprint(os.Stdout, "| over loopback | connections | records/s, median (lowest to "+
 		"highest) | p50 | p99 | CPU a request | allocations | kB allocated |\n"+
 		"|---|---|---|---|---|---|---|---|\n")
-	for i, l := range loads {
-		l.print(results[i])
+	for at := range loads[0] {
+		for i := range nodes {
+			l := loads[i][at]
+			if i > 0 {
+				l.name = "the same, against it"
+			}
+			l.print(results[i][at])
+		}
 	}
-	return n.benchFanOut(ctx, rounds, listeners)
+	return nil
 }
 
 // httpLoads returns the rows, for a node of the cluster of an id.

@@ -9,7 +9,8 @@
 // lowest and highest, and the ratio to the file of the same round.
 //
 // With -http it measures the HTTP surfaces: requests of a raw client, the node's
-// processor time and allocations for each, and the fan-out of a live stream.
+// processor time and allocations for each, and the fan-out of a live stream. With
+// -against it measures a second binary by turns, and -only narrows the requests down.
 //
 // With -crowd it holds that many listeners of a live stream which mostly wait, and
 // fails unless each gets what it should.
@@ -49,7 +50,9 @@ func main() {
 	surfaces := flag.Bool("http", false, "measure the HTTP surfaces instead")
 	client := flag.Bool("client", false, "measure the Go client's batching instead")
 	nodes := flag.Bool("cluster", false, "measure a cluster of three nodes instead")
-	only := flag.String("only", "", "`parts` of -cluster, comma between; empty is all")
+	only := flag.String("only", "", "`parts` of -cluster, comma between, or a part of names "+
+		"of -http; empty is all")
+	against := flag.String("against", "", "another `binary`, for -http")
 	listeners := flag.Int("listeners", 1000, "`number` of listeners of the fan-out, with -http")
 	listening := flag.Int("crowd", 0, "hold this `number` of idle listeners instead")
 	flag.Parse()
@@ -57,7 +60,7 @@ func main() {
 	var err error
 	switch {
 	case *surfaces:
-		err = benchHTTP(ctx, *binary, *rounds, *listeners)
+		err = benchHTTP(ctx, *binary, *against, *only, *rounds, *listeners)
 	case *listening > 0:
 		err = benchCrowd(ctx, *binary, *listening)
 	case *client:
