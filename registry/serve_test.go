@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,19 @@ func TestThroughThePort(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, missing.Body.Close())
 	assert.Equal(t, http.StatusNotFound, missing.StatusCode)
+	// A length beside a coding: the latter counts, and the connection ends (RFC 9112,
+	// section 6.1), so that nothing after it is taken for a request.
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(conn, "GET /subjects HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"+
+		"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	both, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Equal(t, 1, strings.Count(string(both), "HTTP/1.1 "), "%s", both)
+	assert.Contains(t, string(both), "Connection: close\r\n")
 	http.DefaultClient.CloseIdleConnections()
 	cancel()
 	require.NoError(t, <-ended)

@@ -40,12 +40,15 @@ func (l corkListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &corkConn{Conn: conn}, nil
+	return newCorkConn(conn), nil
 }
 
-// corkConn is a connection that can be corked.
+// corkConn is a connection that can be corked, and that knows how its requests are
+// framed.
 type corkConn struct {
 	net.Conn
+	framing framing
+
 	mu   sync.Mutex
 	held *[]byte // nil: not corked
 	err  error   // of writing what was held back

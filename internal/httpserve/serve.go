@@ -68,12 +68,13 @@ func Serve(
 	server := &http.Server{
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamCountMax},
-		Handler:           inProgress.counted(hurried(handler, o.BodyTimeout)),
+		Handler:           inProgress.counted(guarded(hurried(handler, o.BodyTimeout))),
 		ReadHeaderTimeout: o.HeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.HeaderBytesMax,
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ConnContext:       withConn,
+		ConnState:         onState,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
 	limited := netutil.LimitListener(&fairListener{
