@@ -120,16 +120,32 @@ func TestWritesAreRefusedBelowTheMinimum(t *testing.T) {
 	c.equal(2)
 }
 
-// controller returns the node that is the controller.
-func (c *trio) controller() *node.Node {
+// controller makes a call to the controller, until it succeeds: what the caller has
+// seen of another node it may not know yet, and it may have been replaced.
+func (c *trio) controller(call func(context.Context, *cluster.Cluster) error) {
 	c.Helper()
-	for _, n := range c.nodes {
-		if n != nil && n.Cluster.Controller() == n.Cluster.NodeID() {
-			return n
+	ctx, err := soon(c.T), error(nil)
+	for ctx.Err() == nil {
+		for _, n := range c.nodes {
+			if n == nil || n.Cluster.Controller() != n.Cluster.NodeID() {
+				continue
+			}
+			if err = call(ctx, n.Cluster); err == nil {
+				return
+			}
 		}
+		pause(ctx)
 	}
-	require.Fail(c, "there is no controller")
-	return nil
+	require.Fail(c, "the controller refuses, or there is none", "%v", err)
+}
+
+// move gives the partition other replicas.
+func (c *trio) move(to []int32) {
+	c.Helper()
+	c.controller(func(ctx context.Context, on *cluster.Cluster) error {
+		_, err := on.Reassign(ctx, "t", []cluster.Reassignment{{Partition: 0, Replicas: to}})
+		return err
+	})
 }
 
 func TestAPartitionMovesToOtherNodes(t *testing.T) {
@@ -144,10 +160,7 @@ func TestAPartitionMovesToOtherNodes(t *testing.T) {
 	}
 	free := 3 - p.Replicas[0] - p.Replicas[1]
 	target := []int32{free, p.Replicas[1]}
-	_, err = c.controller().Cluster.Reassign(ctx, "t", []cluster.Reassignment{
-		{Partition: 0, Replicas: target},
-	})
-	require.NoError(t, err)
+	c.move(target)
 	moved := c.state("the target", func(p cluster.Partition) bool {
 		return slices.Equal(p.Replicas, target) && len(p.ISR) == 2 && len(p.Adding) == 0
 	})
@@ -162,8 +175,10 @@ func TestAPartitionMovesToOtherNodes(t *testing.T) {
 
 	// The preferred leader may have to be asked for.
 	if moved.Leader != free {
-		_, err = c.controller().Cluster.ElectPreferred(ctx, "t", nil)
-		require.NoError(t, err)
+		c.controller(func(ctx context.Context, on *cluster.Cluster) error {
+			_, err := on.ElectPreferred(ctx, "t", nil)
+			return err
+		})
 	}
 	c.state("the preferred leader", func(p cluster.Partition) bool { return p.Leader == free })
 	require.EqualValues(t, 6, c.write(c.nodes[0], "under it"))
@@ -231,11 +246,12 @@ func TestOnlyAnOperatorMakesAStaleReplicaTheLeader(t *testing.T) {
 	})
 	require.Empty(t, waiting.ISR)
 	require.Equal(t, []int32{leader}, waiting.ELR)
-	_, err = c.controller().Cluster.ElectPreferred(ctx, "t", []int32{0})
-	require.Error(t, err)
-
-	_, err = c.controller().Cluster.ElectUnclean(ctx, "t", 0, stale)
-	require.NoError(t, err)
+	c.controller(func(ctx context.Context, on *cluster.Cluster) error {
+		_, err := on.ElectPreferred(ctx, "t", []int32{0})
+		require.Error(t, err)
+		_, err = on.ElectUnclean(ctx, "t", 0, stale)
+		return err
+	})
 	c.state("the stale leader", func(p cluster.Partition) bool {
 		return p.Leader == stale && p.Unclean
 	})
@@ -383,10 +399,7 @@ func TestWritesAndReadsGoOnWhileAPartitionMoves(t *testing.T) {
 	})
 	for i := range 9 {
 		target := []int32{(p.Replicas[0] + int32(i) + 1) % 3}
-		_, err := c.controller().Cluster.Reassign(ctx, "t", []cluster.Reassignment{
-			{Partition: 0, Replicas: target},
-		})
-		require.NoError(t, err)
+		c.move(target)
 		c.state("the target", func(p cluster.Partition) bool {
 			return slices.Equal(p.Replicas, target) && len(p.Adding) == 0
 		})
