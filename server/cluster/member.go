@@ -43,10 +43,12 @@ type member struct {
 // the margin is for clocks of which one is faster, and for what is on its way.
 func leaseMargin(ttl time.Duration) time.Duration { return ttl / 6 }
 
-// renewTime is how long a node waits between two renewals, and for the answer to
-// one: what was sent to an etcd that is paused can be sent twice more in time, to the
-// one that leads then.
+// renewTime is how long a node waits between two renewals.
 func renewTime(ttl time.Duration) time.Duration { return ttl / 4 }
+
+// renewTimeout is how long a node waits for the answer to a renewal: what was sent to
+// an etcd that is paused can be sent once more in time, to the one that leads then.
+func renewTimeout(ttl time.Duration) time.Duration { return ttl / 3 }
 
 // renewRetry is how long a node waits after a renewal that failed.
 func renewRetry(ttl time.Duration) time.Duration {
@@ -194,7 +196,7 @@ var errTakenOver = errors.New("another node registered under this node's id")
 
 // renew keeps the lease alive, or replaces it if it is gone.
 func (m *member) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, renewTime(m.ttl))
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout(m.ttl))
 	defer cancel()
 	m.mu.Lock()
 	lease := m.lease
