@@ -3,6 +3,8 @@ package simulate
 import (
 	"context"
 	"errors"
+	"hash/fnv"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -21,7 +23,8 @@ type network struct {
 	at      map[string]*process // by address
 	trouble map[direction]trouble
 	changed chan struct{}
-	random  *rand.Rand
+	seed    uint64
+	random  map[direction]*rand.Rand
 }
 
 // distance is the longest that a message is on its way, so that something always
@@ -46,11 +49,24 @@ type trouble struct {
 	delay time.Duration
 }
 
-func newNetwork(random *rand.Rand) *network {
+func newNetwork(seed uint64) *network {
 	return &network{
 		at: map[string]*process{}, trouble: map[direction]trouble{},
-		changed: make(chan struct{}), random: random,
+		changed: make(chan struct{}), seed: seed, random: map[direction]*rand.Rand{},
 	}
+}
+
+// takesLocked returns how long the next message of a direction takes: each direction
+// has a sequence of its own, whatever else is sent.
+func (n *network) takesLocked(d direction) time.Duration {
+	random := n.random[d]
+	if random == nil {
+		of := fnv.New64a()
+		_, _ = io.WriteString(of, d.from+" "+d.to) // a hash takes all
+		random = rand.New(rand.NewPCG(n.seed, of.Sum64()))
+		n.random[d] = random
+	}
+	return time.Duration(random.Int64N(int64(distance)))
 }
 
 // join gives a process its address.
@@ -149,7 +165,7 @@ func (n *network) pass(closed <-chan struct{}, d direction) error {
 	for {
 		n.mu.Lock()
 		t, changed := n.trouble[d], n.changed
-		delay := t.delay + time.Duration(n.random.Int64N(int64(distance)))
+		delay := t.delay + n.takesLocked(d)
 		n.mu.Unlock()
 		var passed <-chan time.Time
 		if !t.held {

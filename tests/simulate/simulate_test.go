@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -34,9 +35,33 @@ func TestClustersInVirtualTime(t *testing.T) {
 	}
 	for _, seed := range seeds {
 		t.Run("seed "+strconv.Itoa(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, uint64(seed)) })
+			synctest.Test(t, func(t *testing.T) {
+				assert.Empty(t, simulate(t, plan{seed: uint64(seed), count: faultCount}))
+			})
 		})
 	}
+}
+
+// TestAWriteThatIsAnsweredBeforeItIsSyncedIsFound leaves out a rule, that an
+// acknowledged record is on disk (S2): the power of all nodes is cut while something
+// is not synced that was said to be. A store that has noted more than it finds knows
+// that records are lost, and no such node leads, so it may take more than one try.
+func TestAWriteThatIsAnsweredBeforeItIsSyncedIsFound(t *testing.T) {
+	for seed := range uint64(10) {
+		var found []string
+		synctest.Test(t, func(t *testing.T) {
+			found = simulate(t, plan{
+				seed: seed, count: 1, fault: "power cut of all", lies: 150 * time.Millisecond,
+			})
+		})
+		if slices.ContainsFunc(found, func(what string) bool {
+			return strings.HasPrefix(what, "I4: ")
+		}) {
+			return
+		}
+		t.Log(found)
+	}
+	assert.Fail(t, "acknowledged records were lost, and nothing was found")
 }
 
 func number(t *testing.T, name string, absent int) int {
@@ -55,9 +80,22 @@ const (
 	producerCount = 4
 )
 
-func simulate(t *testing.T, seed uint64) {
-	w := newWorld(t, seed)
+// plan is what is done to a cluster.
+type plan struct {
+	seed  uint64
+	count int           // of faults
+	fault string        // the only kind; empty: any
+	lies  time.Duration // see disk
+}
+
+// simulate breaks a cluster as a plan says, and returns what clients were told that is
+// not so.
+func simulate(t *testing.T, todo plan) []string {
+	w := newWorld(t, todo.seed)
 	defer w.close()
+	for _, m := range w.nodes {
+		m.disk.lie(todo.lies)
+	}
 	_, err := sluicev1.NewTopicServiceClient(w.nodes[0].client).CreateTopic(t.Context(),
 		&sluicev1.CreateTopicRequest{Topic: loadTopic, PartitionCount: partitions})
 	require.NoError(t, err)
@@ -72,39 +110,56 @@ func simulate(t *testing.T, seed uint64) {
 		}
 	}()
 	for i := range producerCount {
-		own := rand.New(rand.NewPCG(seed, uint64(100+i)))
+		own := rand.New(rand.NewPCG(todo.seed, uint64(100+i)))
 		clients.Go(func() { h.produce(load, w, i, own) })
 	}
 	for i := range int32(partitions) {
-		own := rand.New(rand.NewPCG(seed, uint64(200+i)))
+		own := rand.New(rand.NewPCG(todo.seed, uint64(200+i)))
 		clients.Go(func() { h.follow(load, w, i, own) })
 	}
-	for range faultCount {
-		f := faults[w.random.IntN(len(faults))]
-		m := w.nodes[w.random.IntN(nodeCount)]
-		hold := time.Duration(w.random.IntN(20_000)) * time.Millisecond
-		w.logf("%s, node %d, for %v", f.name, m.id, hold)
-		mend := f.inject(w, m)
-		sleep(hold)
-		mend()
-		mended := time.Now()
-		require.NoError(t, w.whole(), "after %s", f.name)
-		w.logf("all is well after %v", time.Since(mended))
-		sleep(time.Duration(w.random.IntN(3000)) * time.Millisecond)
+	w.untilBeat()
+	sleep(500 * time.Millisecond) // stores note every second how far they are
+	for range todo.count {
+		if err := w.breakOnce(todo.fault); err != nil {
+			return []string{err.Error()}
+		}
 	}
 	stop()
 	clients.Wait()
-	require.NoError(t, w.whole())
+	if err := w.whole(); err != nil {
+		return []string{err.Error()}
+	}
 	var logs []map[int32][]string
 	for _, m := range w.nodes {
 		logs = append(logs, w.logs(m))
 	}
 	h.judge(logs)
-	assert.Empty(t, h.broken)
-	assert.Empty(t, w.said("INVARIANT"))
 	assert.Empty(t, w.said("panic"))
 	assert.NotZero(t, h.commits)
 	w.logf("%d records acknowledged, %d tries, %d commits", len(h.acked), h.tries, h.commits)
+	return append(h.broken, w.said("INVARIANT")...)
+}
+
+// breakOnce breaks something for a while, and waits until all is well again.
+func (w *world) breakOnce(only string) error {
+	f := faults[w.random.IntN(len(faults))]
+	for only != "" && f.name != only {
+		f = faults[w.random.IntN(len(faults))]
+	}
+	m := w.nodes[w.random.IntN(nodeCount)]
+	hold := time.Duration(w.random.IntN(20_000)) * time.Millisecond
+	w.logf("%s, node %d, for %v", f.name, m.id, hold)
+	mend := f.inject(w, m)
+	sleep(hold)
+	mend()
+	mended := time.Now()
+	if err := w.whole(); err != nil {
+		return fmt.Errorf("after %s: %w", f.name, err)
+	}
+	w.logf("all is well after %v", time.Since(mended))
+	w.untilBeat()
+	sleep(time.Duration(w.random.IntN(3000)) * time.Millisecond)
+	return nil
 }
 
 // whole waits until all nodes know each other, every partition has a leader, and
