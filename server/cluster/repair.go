@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -124,9 +125,39 @@ func (c *controller) repair(ctx context.Context, s *Snapshot) error {
 		if err := c.writeEach(ctx, s, changes); err != nil {
 			return err
 		}
+		c.tell(s, changes)
 	}
 	c.repaired = repaired{ctl: s.ctl.create, nodes: s.nodesRevision, revision: s.revision}
 	return nil
+}
+
+// tell says whose partitions have got other leaders, and why.
+func (c *controller) tell(s *Snapshot, changes []partitionChange) {
+	moved, orphaned := map[int32]int{}, map[int32]int{}
+	for _, change := range changes {
+		old, next := change.old.Leader, change.next.Leader
+		switch {
+		case old == NoLeader || old == next:
+		case next == NoLeader:
+			orphaned[old]++
+		default:
+			moved[old]++
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(s.nodes)) {
+		if moved[node]+orphaned[node] == 0 {
+			continue
+		}
+		log, what := c.log.Info, "others lead what a node led"
+		switch s.standing(node) {
+		case standingDraining:
+			what = "others lead what a node led that stops"
+		case standingGone:
+			log, what = c.log.Warn, "others lead what a node led that is gone"
+		case standingServing: // as after a reassignment
+		}
+		log(what, "node", node, "partitions", moved[node], "leaderless", orphaned[node])
+	}
 }
 
 // planRepair lists what is to be repaired of the topics that have changed after

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,6 +71,8 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 
 	for round := range rollingRounds {
 		for _, p := range c.nodes {
+			_, err := client.ElectPreferred(ctx, rollingTopic) // so that there is what to hand over
+			require.NoError(t, err)
 			begun := time.Now()
 			require.NoError(t, p.stop(), "node %d stops in order", p.id)
 			took := time.Since(begun)
@@ -77,6 +80,7 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 			require.NoError(t, p.start())
 			require.NoError(t, c.whole(ctx))
 			require.NoError(t, c.inSync(ctx, rollingTopic))
+			handedOver(t, c, round, p.id)
 			t.Logf("round %d: node %d stopped in %v; %d records acknowledged", round, p.id,
 				took.Round(time.Millisecond), written.Load())
 		}
@@ -95,6 +99,29 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 	assert.Equal(t, written.Load(), getAll(ctx, c, fail), "records over HTTP, each once")
 	t.Logf("%d records, %d restarts, %d failed calls, %d HTTP requests sent again",
 		written.Load(), rollingRounds*len(c.nodes), failed.Load(), again.Load())
+}
+
+// handedOver checks that all that a node led had other leaders before it was gone, in
+// as many rounds as have been: clients that send again would not notice. Whichever
+// node was the controller has said so.
+func handedOver(t *testing.T, c *cluster, round, node int) {
+	t.Helper()
+	inOrder, lost := 0, 0
+	for _, p := range c.nodes {
+		said, err := os.ReadFile(p.log)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(said)) {
+			switch {
+			case !strings.Contains(line, fmt.Sprintf(" node=%d ", node)):
+			case strings.Contains(line, "others lead what a node led that stops"):
+				inOrder++
+			case strings.Contains(line, "others lead what a node led that is gone"):
+				lost++
+			}
+		}
+	}
+	assert.Greater(t, inOrder, round, "node %d hands over what it leads before it stops", node)
+	assert.Zero(t, lost, "what node %d led was found to be without a leader", node)
 }
 
 // produceUntil writes numbered records until ctx ends.
