@@ -89,7 +89,10 @@ func (r *v3Reader) read(m *sluicev1.ProduceRecord) error {
 		}
 		return err
 	})
-	if unknown := (*unknownField)(nil); !r.batched && errors.As(err, &unknown) &&
+	if err == nil || r.batched {
+		return err
+	}
+	if unknown, ok := errors.AsType[*unknownField](err); ok &&
 		(unknown.known == "" || unknown.known == v3RecordFields.known) {
 		unknown.known = v3StreamFields
 	}
