@@ -5,12 +5,14 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // limiter bounds how many things go on at the same time.
 type limiter struct {
+	setting string // that says how many
 	max     int64
 	running atomic.Int64
 }
@@ -27,18 +29,31 @@ func (l *limiter) enter() bool {
 func (l *limiter) leave() { l.running.Add(-1) }
 
 func (l *limiter) refusal() error {
-	return fault.ThrottlingQuotaExceeded.With("limit", l.max, "setting", "request.max.inflight")
+	return fault.ThrottlingQuotaExceeded.With("limit", l.max, "setting", l.setting)
 }
 
-// limitUnary refuses calls beyond request.max.inflight, and requests larger than
-// socket.request.max.bytes; beyond queued.max.request.bytes calls wait.
+// limitOf returns the limiter of a request. Those that may wait for records or for
+// news of a group, as most members do all the time, are counted apart: however many
+// there are, they leave the places of those that are worked on.
+func (s *Server) limitOf(request any) *limiter {
+	may, ok := request.(interface{ GetMaxWait() *durationpb.Duration })
+	if ok && may.GetMaxWait().AsDuration() > 0 {
+		return &s.waits
+	}
+	return &s.calls
+}
+
+// limitUnary refuses calls beyond request.max.inflight and request.max.waiting, and
+// requests larger than socket.request.max.bytes; beyond queued.max.request.bytes calls
+// wait.
 func (s *Server) limitUnary(
 	ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (any, error) {
-	if !s.calls.enter() {
-		return nil, s.calls.refusal()
+	limit := s.limitOf(request)
+	if !limit.enter() {
+		return nil, limit.refusal()
 	}
-	defer s.calls.leave()
+	defer limit.leave()
 	held, err := s.admitRequest(ctx, request)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/internal/budget"
@@ -35,15 +36,22 @@ func bare(log *bytes.Buffer) *Server {
 		cfg: cfg, metrics: newMetrics(2), requests: budget.New(1 << 20),
 		answers: budget.New(1 << 20),
 	}
-	s.calls.max, s.streams.max = 2, 1
+	s.calls = limiter{setting: "request.max.inflight", max: 2}
+	s.waits = limiter{setting: "request.max.waiting", max: 3}
+	s.streams.max = 1
 	return s
 }
 
 // run calls a handler through the unary interceptors.
 func (s *Server) run(ctx context.Context, handler grpc.UnaryHandler) (any, error) {
+	return s.runOn(ctx, nil, handler)
+}
+
+// runOn is run with a request.
+func (s *Server) runOn(ctx context.Context, request any, handler grpc.UnaryHandler) (any, error) {
 	all := s.UnaryInterceptors()
 	info := &grpc.UnaryServerInfo{FullMethod: "/sluice.v1.LogService/Fetch"}
-	return all[0](ctx, nil, info, func(ctx context.Context, request any) (any, error) {
+	return all[0](ctx, request, info, func(ctx context.Context, request any) (any, error) {
 		return all[1](ctx, request, info, handler)
 	})
 }
@@ -203,6 +211,42 @@ func TestRequestsBeyondTheLimitAreRefused(t *testing.T) {
 		close(release)
 		waiting.Wait()
 		_, err := s.run(t.Context(), func(context.Context, any) (any, error) { return 1, nil })
+		assert.NoError(t, err)
+	})
+}
+
+// Calls that wait are bounded too, and take no place of those that are worked on.
+func TestCallsThatWaitAreCountedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := bare(&log)
+		s.static.GRPCRequestBytesMax = 1 << 10
+		release := make(chan struct{})
+		var waiting sync.WaitGroup
+		beat := &sluicev1.ConsumerHeartbeatRequest{MaxWait: durationpb.New(time.Second)}
+		fetch := &sluicev1.FetchRequest{MaxWait: durationpb.New(time.Second)}
+		for _, request := range []any{beat, beat, fetch} {
+			waiting.Go(func() {
+				_, err := s.runOn(t.Context(), request, func(context.Context, any) (any, error) {
+					<-release
+					return "done", nil
+				})
+				assert.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		fine := func(context.Context, any) (any, error) { return 1, nil }
+		_, err := s.runOn(t.Context(), fetch, fine)
+		assert.Same(t, fault.ThrottlingQuotaExceeded, fault.From(err).Fault)
+		assert.Contains(t, err.Error(), "3 of request.max.waiting")
+		for _, request := range []any{nil, &sluicev1.FetchRequest{},
+			&sluicev1.ConsumerHeartbeatRequest{MaxWait: durationpb.New(0)}} {
+			_, err = s.runOn(t.Context(), request, fine)
+			assert.NoError(t, err)
+		}
+		close(release)
+		waiting.Wait()
+		_, err = s.runOn(t.Context(), fetch, fine)
 		assert.NoError(t, err)
 	})
 }

@@ -54,6 +54,7 @@ type Server struct {
 	static    setting.Broker // as they were at the start
 	catalog   atomic.Pointer[catalog]
 	calls     limiter        // unary calls that are worked on
+	waits     limiter        // unary calls that may wait, besides those
 	streams   limiter        // streams that are open
 	requests  *budget.Budget // bytes of requests that are worked on
 	queued    atomic.Int64   // bytes of requests that wait for that
@@ -89,8 +90,10 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 			return nil, err
 		}
 	}
-	s.calls.max = int64(s.static.RequestInFlightMax)
-	s.streams.max = int64(s.static.RequestInFlightMax)
+	const inFlight = "request.max.inflight"
+	s.calls = limiter{setting: inFlight, max: int64(s.static.RequestInFlightMax)}
+	s.streams = limiter{setting: inFlight, max: int64(s.static.RequestInFlightMax)}
+	s.waits = limiter{setting: "request.max.waiting", max: int64(s.static.RequestWaitingMax)}
 	s.requests = budget.New(s.static.QueuedRequestBytesMax)
 	s.answers = budget.New(s.static.ResponseInFlightBytesMax)
 	s.stalls = newStalls(s.answers, s.static.ResponseStalledMax, cfg.Logger)
@@ -109,6 +112,8 @@ func New(cfg Config, store *storage.Store, c *cluster.Cluster) (*Server, error) 
 	s.clusterGauges()
 	s.metrics.gauge("sluice_requests_running", "Unary calls that are worked on.",
 		s.calls.running.Load)
+	s.metrics.gauge("sluice_requests_waiting",
+		"Unary calls that wait for records or for news of a group.", s.waits.running.Load)
 	s.metrics.gauge("sluice_streams_open", "Streams that are open.", s.streams.running.Load)
 	s.metrics.gauge("sluice_request_bytes_held", "Bytes of requests that are worked on.",
 		s.requests.Held)

@@ -245,7 +245,12 @@ var brokerLimits = []Setting{
 	}, {
 		Name: "request.max.inflight", Type: Int, Default: "1000", Min: 1, Max: anyInt,
 		Doc: "How many requests a node works on at the same time; more are refused with " +
-			"THROTTLING_QUOTA_EXCEEDED.",
+			"THROTTLING_QUOTA_EXCEEDED. Those of request.max.waiting are not among them.",
+	}, {
+		Name: "request.max.waiting", Type: Int, Default: "20000", Min: 1, Max: anyInt,
+		Doc: "How many fetches and heartbeats that may wait (max_wait) a node has at the same " +
+			"time; more are refused with THROTTLING_QUOTA_EXCEEDED. Each subscribed consumer " +
+			"instance of the REST Proxy is one.",
 	}, {
 		Name: "response.max.inflight.bytes", Type: Long, Default: "134217728", Min: 1 << 20,
 		Max: anyLong, Unit: UnitBytes,

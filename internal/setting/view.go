@@ -106,6 +106,7 @@ type Broker struct {
 	PartitionCountMax           int32
 	TopicPartitionCountMax      int32
 	RequestInFlightMax          int
+	RequestWaitingMax           int
 	QueuedRequestBytesMax       int64
 	ResponseInFlightBytesMax    int64
 	ResponseStalledMax          time.Duration
@@ -169,6 +170,7 @@ func brokerOf(r resolver) Broker {
 		PartitionCountMax:           int32(r.number("max.partitions")),
 		TopicPartitionCountMax:      int32(r.number("topic.max.partitions")),
 		RequestInFlightMax:          int(r.number("request.max.inflight")),
+		RequestWaitingMax:           int(r.number("request.max.waiting")),
 		QueuedRequestBytesMax:       r.number("queued.max.request.bytes"),
 		ResponseInFlightBytesMax:    r.number("response.max.inflight.bytes"),
 		ResponseStalledMax:          r.duration("response.stalled.max.ms"),
