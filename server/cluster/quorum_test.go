@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicelog/sluice/internal/fault"
+	"github.com/sluicelog/sluice/internal/run"
 	"github.com/sluicelog/sluice/tests/port"
 )
 
@@ -86,6 +87,24 @@ func leader(tb testing.TB, nodes []*Cluster) *Cluster {
 	}
 }
 
+// create makes a topic at the controller, and returns that node. One that was replaced
+// a moment ago does not know it yet.
+func create(tb testing.TB, nodes []*Cluster, spec TopicSpec) *Cluster {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		n := leader(tb, nodes)
+		_, err := n.CreateTopic(ctx, spec)
+		if err == nil || errors.Is(err, fault.TopicAlreadyExists) { // the last try, after all
+			return n
+		}
+		if !fault.From(err).Retriable || run.Pause(ctx, 10*time.Millisecond) != nil {
+			require.NoError(tb, err)
+		}
+	}
+}
+
 func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
 	t.Parallel()
 	configs := quorumConfigs(t, 3)
@@ -103,11 +122,7 @@ func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
 		assert.Equal(t, configs[i].PeerListen, m.Address)
 		assert.True(t, m.Started)
 	}
-	first := leader(t, nodes)
-	_, err = first.CreateTopic(t.Context(), TopicSpec{
-		Name: "t", PartitionCount: 3, ReplicationFactor: 3,
-	})
-	require.NoError(t, err)
+	first := create(t, nodes, TopicSpec{Name: "t", PartitionCount: 3, ReplicationFactor: 3})
 
 	crash(t, first)
 	var rest []*Cluster
@@ -121,8 +136,7 @@ func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
 			return s.ctl.mod != 0 && s.Controller() != first.NodeID() && len(s.Brokers()) == 2
 		})
 	}
-	_, err = leader(t, rest).CreateTopic(t.Context(), TopicSpec{Name: "u"})
-	require.NoError(t, err)
+	create(t, rest, TopicSpec{Name: "u"})
 
 	crash(t, rest[0])
 	survivor := rest[1]
@@ -234,8 +248,7 @@ func TestAQuorumOfThreeShrinksToOne(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, members, 1)
 	zero.mustSee(t, "node 0 alone in control", func(s *Snapshot) bool { return zero.ctl.leads(s) })
-	_, err = zero.CreateTopic(t.Context(), TopicSpec{Name: "t"})
-	require.NoError(t, err)
+	create(t, []*Cluster{zero}, TopicSpec{Name: "t"})
 	require.NoError(t, zero.Close())
 	closed = true
 

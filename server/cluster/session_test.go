@@ -35,10 +35,7 @@ func cutOffLeaders(t *testing.T, session, percent time.Duration) {
 			require.False(t, n.Fenced(), "all nodes are heard of")
 		}
 		name := fmt.Sprint("t", int(round))
-		_, err := leader(t, all.nodes).CreateTopic(t.Context(), TopicSpec{
-			Name: name, PartitionCount: 3, ReplicationFactor: 3,
-		})
-		require.NoError(t, err)
+		create(t, all.nodes, TopicSpec{Name: name, PartitionCount: 3, ReplicationFactor: 3})
 		synctest.Wait()
 		partition := led(t, old, name)
 		time.Sleep(renewTime(session) * round / 10)
