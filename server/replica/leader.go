@@ -287,6 +287,20 @@ func (l *leader) propose(
 	return Proposal{}, false
 }
 
+// settled reports whether there is nothing to propose, whatever time it is and
+// whichever nodes there are: all replicas are in sync, and none of them is behind.
+func (l *leader) settled() bool {
+	if l.pending != 0 || len(l.part.ISR) < len(l.part.Replicas) || len(l.part.ELR) > 0 {
+		return false
+	}
+	for _, f := range l.peers {
+		if !f.behindSince.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
 // inSync reports whether a node is in the in-sync set.
 func (l *leader) inSync(node int32) bool { return slices.Contains(l.part.ISR, node) }
 

@@ -178,13 +178,13 @@ func (p *Partition) look(now time.Time) {
 			p.tell()
 		}
 	}
-	followed := l != nil && len(l.peers) > 0
+	due := l != nil && len(l.peers) > 0 && !l.settled() // few of many partitions
 	p.mu.Unlock()
 	p.inspect()
 	if moved {
 		p.settle()
 	}
-	if followed {
+	if due {
 		p.propose(now)
 	}
 }

@@ -244,9 +244,13 @@ func (w *world) propose(b *broker) {
 		w.put(w.part) // M2: so that the proposal can no longer happen
 		return
 	}
+	settled := b.leader.settled()
 	p, ok := b.leader.propose(w.clock(b), lagMax, func(int32, int64) bool { return true })
 	if !ok {
 		return
+	}
+	if settled {
+		w.fail("a leader that is settled proposes %v", p)
 	}
 	if w.broken == "forget-pending" {
 		b.leader.refused(p.Base) // which nobody has said

@@ -82,25 +82,33 @@ func loadWatermarks(dir string) (map[storage.PartitionID]storage.Offset, error) 
 }
 
 // saveWatermarks writes the high watermarks of all replicas, if they have
-// changed since.
+// advanced since.
 func (r *Replicas) saveWatermarks() error {
 	if r.cfg.Dir == "" {
 		return nil
 	}
 	r.saving.Lock()
 	defer r.saving.Unlock()
-	marks := map[storage.PartitionID]storage.Offset{}
-	sum := int64(0)
-	for _, p := range r.all() {
-		hw := p.HighWatermark()
-		marks[p.log.ID()] = hw
-		sum += int64(hw)
+	all := r.all()
+	shape := [2]int64{int64(len(all))}
+	for _, p := range all {
+		shape[1] += int64(p.HighWatermark())
 	}
-	shape := [2]int64{int64(len(marks)), sum}
 	if shape == r.saved {
 		return nil
 	}
-	r.saved = shape
+	return r.writeWatermarks(all)
+}
+
+// writeWatermarks writes them as they are. The lock on saving is held.
+func (r *Replicas) writeWatermarks(all []*Partition) error {
+	marks := make(map[storage.PartitionID]storage.Offset, len(all))
+	shape := [2]int64{int64(len(all))}
+	for _, p := range all {
+		hw := p.HighWatermark()
+		marks[p.log.ID()] = hw
+		shape[1] += int64(hw)
+	}
 	path := filepath.Join(r.cfg.Dir, watermarksName)
 	if err := os.WriteFile(path+".new", encodeWatermarks(marks), 0o600); err != nil {
 		return fmt.Errorf("writing the high watermarks: %w", err)
@@ -108,13 +116,20 @@ func (r *Replicas) saveWatermarks() error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("writing the high watermarks: %w", err)
 	}
+	r.saved = shape
 	return nil
 }
 
 // rewind saves high watermarks that have gone back, which the file must not
 // outlive.
 func (r *Replicas) rewind() {
-	if err := r.saveWatermarks(); err != nil {
+	if r.cfg.Dir == "" {
+		return
+	}
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	// The sum may be that of the file: another one may have advanced as far.
+	if err := r.writeWatermarks(r.all()); err != nil {
 		r.cfg.Logger.Warn("high watermarks are not kept", "error", err)
 	}
 }

@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicelog/sluice/storage"
@@ -49,4 +51,43 @@ func FuzzWatermarks(f *testing.F) {
 			require.Equal(t, marks, again)
 		}
 	})
+}
+
+// TestAWatermarkThatHasGoneBackIsWritten also where another has gone as far ahead
+// meanwhile: the file must not say that more is committed than is.
+func TestAWatermarkThatHasGoneBackIsWritten(t *testing.T) {
+	cfg := storage.DefaultConfig()
+	cfg.Dir = t.TempDir()
+	store, err := storage.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	r := &Replicas{
+		cfg:        Config{Dir: t.TempDir(), Logger: slog.Default()},
+		partitions: map[storage.PartitionID]*Partition{},
+	}
+	var both []*Partition
+	for i := range int32(2) {
+		log, err := store.Create(t.Context(), storage.PartitionID{Partition: i},
+			storage.DefaultPartitionConfig())
+		require.NoError(t, err)
+		both = append(both, r.Keep(log))
+	}
+	expect := func(want ...storage.Offset) {
+		t.Helper()
+		got, err := loadWatermarks(r.cfg.Dir)
+		require.NoError(t, err)
+		for i, p := range both {
+			assert.Equal(t, want[i], got[p.log.ID()])
+		}
+	}
+	both[0].hw.Store(5)
+	require.NoError(t, r.saveWatermarks())
+	expect(5, 0)
+	both[0].hw.Store(3)
+	both[1].hw.Store(2)
+	r.rewind()
+	expect(3, 2)
+	both[1].hw.Store(4)
+	require.NoError(t, r.saveWatermarks())
+	expect(3, 4)
 }
