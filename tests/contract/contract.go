@@ -30,6 +30,8 @@ type template struct {
 	names []string // of its parameters
 }
 
+var decimal = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
 var parameter = regexp.MustCompile(`\\\{(\w+)\\\}`)
 
 // Read reads a document in JSON. Of its paths it leaves out those of servers of
@@ -178,6 +180,11 @@ func (d *Document) checkParameter(schema object, values []string, path string) (
 	types := typesOf(schema)
 	if slices.Contains(types, "array") {
 		items := at(schema, "items")
+		wrong = append(wrong, bounded(schema, "Items", len(values), path)...)
+		if once := slices.Compact(slices.Sorted(slices.Values(values))); len(once) < len(values) &&
+			schema["uniqueItems"] == true {
+			wrong = append(wrong, path+": not all different")
+		}
 		for _, value := range values {
 			wrong = append(wrong, d.checkParameter(items, []string{value}, path)...)
 		}
@@ -189,8 +196,8 @@ func (d *Document) checkParameter(schema object, values []string, path string) (
 	for _, text := range values {
 		var value any = text
 		switch {
-		case slices.Contains(types, "integer"), slices.Contains(types, "number"):
-			if _, err := strconv.ParseFloat(text, 64); err == nil {
+		case slices.Contains(types, "integer"):
+			if decimal.MatchString(text) {
 				value = json.Number(text)
 			}
 		case slices.Contains(types, "boolean"):

@@ -18,9 +18,11 @@ const document = `{"paths":{
 			"parameters":[
 				{"name":"q","in":"query","schema":{"type":"integer","minimum":0}},
 				{"name":"must","in":"query","required":true,"schema":{"type":"boolean"}},
-				{"name":"X-Name","in":"header","schema":{"type":"string","maxLength":3}}],
+				{"name":"X-Name","in":"header","schema":{"type":"string","maxLength":3}},
+				{"name":"few","in":"query","schema":{"type":"array","maxItems":2,"uniqueItems":true,
+					"items":{"type":"string"}}}],
 			"requestBody":{"required":true,"content":{"application/json":{"schema":{
-				"type":"object","required":["v"],"properties":{
+				"type":"object","required":["v"],"dependentRequired":{"e":["l"]},"properties":{
 					"v":{"type":"string","contentEncoding":"base64"},
 					"e":{"type":["string","null"],"enum":["x","y",null]},
 					"l":{"type":"array","minItems":1,"items":{"$ref":"#/defs/small"}}}}}}},
@@ -49,6 +51,10 @@ func TestExchange(t *testing.T) {
 		"query bounds":     {"POST", "/a/1?must=true&q=-1", good, "", "beyond its bounds"},
 		"query twice":      {"POST", "/a/1?must=true&q=1&q=1", good, "", "more than once"},
 		"query type":       {"POST", "/a/1?must=yes", good, "", "parameter must: string"},
+		"query 010":        {"POST", "/a/1?must=true&q=010", good, "", "parameter q: string"},
+		"a list too long":  {"POST", "/a/1?must=true&few=a&few=b&few=c", good, "", "more than 2"},
+		"twice in a list":  {"POST", "/a/1?must=true&few=a&few=a", good, "", "not all different"},
+		"one without":      {"POST", "/a/1?must=true", `{"v":"","e":"x"}`, "", "l is missing"},
 		"header":           {"POST", "/a/1?must=true", good, "X-Name: long", "more than 3"},
 		"media":            {"POST", "/a/1?must=true", good, "Content-Type: a/b", `body of "a/b"`},
 		"no body":          {"POST", "/a/1?must=true", "", "", "the body is missing"},
@@ -97,7 +103,8 @@ func TestRefusalsAndAnswers(t *testing.T) {
 			Body: []byte(answer),
 		}, rules)
 	}
-	beyond := contract.Rules{Beyond: []*regexp.Regexp{regexp.MustCompile("full")}}
+	full := regexp.MustCompile(`^POST /a/{n}: 400 full$`)
+	beyond := contract.Rules{Beyond: []*regexp.Regexp{full}}
 	taken := contract.Rules{Taken: []*regexp.Regexp{regexp.MustCompile(`body\.w`)}}
 	// The document has no 400, which any path may answer; its own answers are closed.
 	assert.Contains(t, strings.Join(exchange(`{"v":""}`, 200, `{"no":1}`, taken), ""), ".no is not")

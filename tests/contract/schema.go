@@ -113,6 +113,16 @@ func (d *Document) checkMembers(
 			wrong = append(wrong, fmt.Sprintf("%s.%s is missing", path, name))
 		}
 	}
+	dependent, _ := schema["dependentRequired"].(object)
+	for name, others := range dependent {
+		others, _ := others.([]any)
+		for _, item := range others {
+			other, _ := item.(string)
+			if value[name] != nil && value[other] == nil {
+				wrong = append(wrong, fmt.Sprintf("%s.%s is missing beside %s", path, other, name))
+			}
+		}
+	}
 	properties, described := schema["properties"].(object)
 	for name, member := range value {
 		property, known := properties[name].(object)

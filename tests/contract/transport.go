@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -15,9 +16,9 @@ import (
 type Rules struct {
 	// Taken lists departures that the document allows in words only.
 	Taken []*regexp.Regexp
-	// Beyond lists what the answers look like that refuse a request for what a
-	// schema cannot tell. Every other answer 400, 415 or 422 must be to a request
-	// that departs from the document.
+	// Beyond lists the refusals of requests for what a schema cannot tell, as their
+	// operation, status and message: "GET /topics/{topic}: 400 It is full.". Every other
+	// answer 400, 415 or 422 must be to a request that departs from the document.
 	Beyond []*regexp.Regexp
 }
 
@@ -78,12 +79,21 @@ func (d *Document) compare(r *http.Request, body []byte, a Answer, rules Rules) 
 				wrong = append(wrong, departure)
 			}
 		}
-	case refused && len(departures) == 0 && !matches(rules.Beyond, a.Body):
+	case refused && len(departures) == 0 && !matches(rules.Beyond, d.refusal(r, a)):
 		wrong = append(wrong, r.Method+" "+r.URL.String()+
 			": by the document this is a good request: "+string(clip(body))+
 			" (Content-Type "+r.Header.Get("Content-Type")+"), but it got "+string(clip(a.Body)))
 	}
 	return wrong
+}
+
+// refusal names an operation, and how it refused a request.
+func (d *Document) refusal(r *http.Request, a Answer) []byte {
+	var problem struct {
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(a.Body, &problem) // Answer sees to that
+	return fmt.Appendf(nil, "%s: %d %s", d.find(r.Method, r.URL).name, a.Status, problem.Message)
 }
 
 func matches(list []*regexp.Regexp, text []byte) bool {
