@@ -54,8 +54,11 @@ func TestAConsumerReadsTheReplicaInItsRack(t *testing.T) {
 	producer, err := client.NewProducer()
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, producer.Close()) }()
-	topic, ok := nodes[0].Cluster.Topic("t")
-	require.True(t, ok)
+	var topic cluster.Topic
+	until(t, nodes[0], "there is a topic", func(s *cluster.Snapshot) (ok bool) {
+		topic, ok = s.Topic("t")
+		return ok
+	})
 	leader, follower := topic.Partitions[0].Leader, topic.Partitions[0].Replicas[1]
 	require.NotEqual(t, leader, follower)
 
