@@ -239,8 +239,10 @@ func TestCallsThatWaitAreCountedApart(t *testing.T) {
 		_, err := s.runOn(t.Context(), fetch, fine)
 		assert.Same(t, fault.ThrottlingQuotaExceeded, fault.From(err).Fault)
 		assert.Contains(t, err.Error(), "3 of request.max.waiting")
-		for _, request := range []any{nil, &sluicev1.FetchRequest{},
-			&sluicev1.ConsumerHeartbeatRequest{MaxWait: durationpb.New(0)}} {
+		for _, request := range []any{
+			nil, &sluicev1.FetchRequest{},
+			&sluicev1.ConsumerHeartbeatRequest{MaxWait: durationpb.New(0)},
+		} {
 			_, err = s.runOn(t.Context(), request, fine)
 			assert.NoError(t, err)
 		}
