@@ -1,8 +1,8 @@
 // Package wire is the codec of gRPC messages that carry encoded batches: a batch is
-// most of a produce request, and moved as seldom as can be. What goes out is not
-// copied, and what comes in is copied once, out of the pieces that HTTP/2 brought it
-// in into memory of its own. The messages on the wire are those of any other
-// protobuf codec.
+// most of a produce request, and of what a leader sends its followers, and moved as
+// seldom as can be. What goes out is not copied, and what comes in is copied once, out
+// of the pieces that HTTP/2 brought it in into memory of its own. The messages on the
+// wire are those of any other protobuf codec.
 package wire
 
 import (
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
@@ -29,9 +30,10 @@ const (
 // through the codec of gRPC.
 const batchBytesMin = 4 << 10
 
-// Codec is a gRPC codec. Who has sent a produce request with it must not change the
-// record_batch any more, not even after the answer: gRPC may hold it still. The
-// record_batch of a request that it has decoded is memory of the request's own.
+// Codec is a gRPC codec. Who has sent a produce request, or the response of a leader,
+// with it must not change its batches any more, not even after the answer: gRPC may
+// hold them still. The batches of a message that it has decoded are memory of the
+// message's own, and each of its own.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns a codec.
@@ -52,6 +54,10 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 	case *sluicev1.ProduceStreamRequest:
 		if len(m.GetRequest().GetRecordBatch()) >= batchBytesMin {
 			return appendStreamed(m, mem.SliceBuffer(m.GetRequest().GetRecordBatch()))
+		}
+	case *replicav1.FetchResponse:
+		if isLarge(m) {
+			return appendReplicated(m)
 		}
 	case *Streamed:
 		if len(m.GetRequest().GetRecordBatch()) < batchBytesMin {
@@ -110,6 +116,10 @@ func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	case *sluicev1.ProduceStreamRequest:
 		if data.Len() >= batchBytesMin {
 			taken, err = takeStreamed(data, m)
+		}
+	case *replicav1.FetchResponse:
+		if data.Len() >= batchBytesMin {
+			taken = takeReplicated(data, m)
 		}
 	}
 	if taken || err != nil {

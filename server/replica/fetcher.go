@@ -12,6 +12,7 @@ import (
 
 	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
 	"github.com/sluicelog/sluice/internal/run"
+	"github.com/sluicelog/sluice/internal/wire"
 	"github.com/sluicelog/sluice/server/cluster"
 	"github.com/sluicelog/sluice/storage"
 )
@@ -144,7 +145,7 @@ func (f *fetcher) replicate(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stream, err := replicav1.NewReplicaServiceClient(conn).Fetch(ctx,
-		grpc.MaxCallRecvMsgSize(responseBytesMax))
+		grpc.MaxCallRecvMsgSize(responseBytesMax), grpc.ForceCodecV2(wire.NewCodec()))
 	if err != nil {
 		return fmt.Errorf("calling broker %d: %w", f.node, err)
 	}

@@ -109,7 +109,7 @@ func (p *Partition) replicate(f *follower, r reply) {
 	gaps := p.log.Config().CleanupPolicy != storage.CleanupDelete
 	for _, b := range r.batches {
 		c.waiting.Add(1)
-		request := storage.ReplicaAppend{Batch: b, Gap: gaps}
+		request := storage.ReplicaAppend{Batch: b, Owned: true, Gap: gaps}
 		if err := p.log.AppendReplica(request, c.appended); err != nil {
 			c.appended(storage.Appended{}, err)
 			break
