@@ -79,7 +79,6 @@ func (n *names) count(o *object) int { return len(n.texts) - o.first }
 // spread puts the names into a table of a size, a power of two.
 func (n *names) spread(o *object, size int) {
 	n.slots = append(n.slots[:o.table], make([]uint32, size)...)
-	clear(n.slots[o.table:])
 	o.size = size
 	for i := o.first; i < len(n.texts); i++ {
 		n.slots[n.slot(o, n.texts[i])] = uint32(i + 1)
