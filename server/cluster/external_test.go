@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"bytes"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,8 +24,10 @@ func external(tb testing.TB) string {
 	return externalOf(tb, func(string) {})
 }
 
-// externalOf is external with a data directory that is made before.
-func externalOf(tb testing.TB, prepare func(dir string)) string {
+// externalOf is external with a data directory that is made before, and with changes.
+func externalOf(
+	tb testing.TB, prepare func(dir string), changes ...func(*embed.Config),
+) string {
 	tb.Helper()
 	walSegment()
 	dir, err := os.MkdirTemp("", "e") //nolint:usetesting // a socket's path must be short
@@ -36,6 +40,9 @@ func externalOf(tb testing.TB, prepare func(dir string)) string {
 	require.NoError(tb, err)
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unix", Path: socket}}
 	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	for _, change := range changes {
+		change(cfg)
+	}
 	server, err := embed.StartEtcd(cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(server.Close)
@@ -136,4 +143,25 @@ func TestAnEtcdThatDoesNotAnswerIsNamed(t *testing.T) {
 	cfg.StartTimeout = 300 * time.Millisecond
 	_, err := Start(t.Context(), cfg)
 	require.ErrorContains(t, err, "--etcd-endpoints unix:///nowhere/s: no member answers")
+}
+
+// TestASessionThatEtcdDoesNotGiveIsSaid: a node is given up later than it was told to.
+func TestASessionThatEtcdDoesNotGiveIsSaid(t *testing.T) {
+	etcd := externalOf(t, func(string) {}, func(c *embed.Config) {
+		c.TickMs, c.ElectionMs = 200, 2000 // no lease is shorter than three seconds
+	})
+	for session, says := range map[time.Duration]string{
+		2 * time.Second: "asked=2s granted=3s", 3 * time.Second: "",
+	} {
+		cfg := nodeAt(t, etcd, 0)
+		cfg.Prefix += "/" + session.String()
+		setSession(&cfg, session)
+		var said bytes.Buffer
+		cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		c, err := Start(t.Context(), cfg)
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		assert.Equal(t, says != "", strings.Contains(said.String(), "etcd gives no lease"))
+		assert.Contains(t, said.String(), says)
+	}
 }
