@@ -132,7 +132,7 @@ func (l *leader) writable() bool {
 // advance moves the high watermark to what every replica of the maximal in-sync
 // set has on disk (L3), and reports whether it moved.
 func (l *leader) advance() bool {
-	if !l.writable() {
+	if l.hw >= l.end || !l.writable() {
 		return false // I10
 	}
 	hw := l.end
