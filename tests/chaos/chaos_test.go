@@ -77,9 +77,12 @@ func disks(t *testing.T, c *cluster) need {
 	return has
 }
 
+// sessions are the session timeouts of the nodes, by what is in their links.
+var sessions = map[string]string{"namespaces": "9000", "proxies": "3000"}
+
 // TestChaos breaks clusters under load, for CHAOS_MINUTES together, with topics
 // of CHAOS_REPLICATION replicas: one whose nodes have network namespaces of their
-// own, where that is possible, and one with proxies in its links.
+// own, where that is possible, and one with proxies in its links and short sessions.
 func TestChaos(t *testing.T) {
 	minutes := number(t, "CHAOS_MINUTES", defaultMinutes)
 	seed := uint64(number(t, "CHAOS_SEED", float64(time.Now().UnixNano()%1e9)))
@@ -104,8 +107,10 @@ func TestChaos(t *testing.T) {
 				minutes: minutes / float64(len(names)), seed: seed, net: net,
 				replication: int(number(t, "CHAOS_REPLICATION", 3)),
 				only:        os.Getenv("CHAOS_FAULT"), // part of a fault's name
+				timeout:     sessions[name],
 			}
-			t.Logf("CHAOS_SEED=%d CHAOS_REPLICATION=%d CHAOS_LINKS=%s", seed, r.replication, name)
+			t.Logf("CHAOS_SEED=%d CHAOS_REPLICATION=%d CHAOS_LINKS=%s, sessions of %s ms", seed,
+				r.replication, name, r.timeout)
 			r.report = report{network: name, seed: seed, replication: r.replication}
 			r.start(t, binary)
 			r.breakAll(t)
@@ -120,6 +125,7 @@ type run struct {
 	seed        uint64
 	replication int
 	only        string
+	timeout     string // broker.session.timeout.ms
 	net         *network
 	c           *cluster
 	has         need
@@ -149,6 +155,7 @@ func (r *run) start(t *testing.T, binary string) {
 		"offsets.topic.replication.factor": strconv.Itoa(r.replication),
 		"offsets.topic.num.partitions":     "5",
 		"min.insync.replicas":              strconv.Itoa(max(1, r.replication-1)),
+		"broker.session.timeout.ms":        r.timeout,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {

@@ -104,6 +104,47 @@ func TestLinearizability(t *testing.T) {
 			append1,
 			{kind: appends, value: "b", offset: 1, call: at(1), answer: at(2), unknown: true},
 		}, true},
+		"appends together": {[]operation{
+			append1,
+			{kind: appends, value: "b", count: 2, offset: 1, call: at(11), answer: at(12)},
+			{kind: ends, offset: 3, call: at(13), answer: at(14)},
+		}, true},
+		"an end within what was appended together": {[]operation{
+			append1,
+			{kind: appends, value: "b", count: 2, offset: 1, call: at(11), answer: at(20)},
+			{kind: ends, offset: 2, call: at(13), answer: at(14)},
+		}, false},
+		"half of what was appended together": {[]operation{
+			append1,
+			{
+				kind: appends, value: "c", count: 2, offset: 3, call: at(11), answer: at(20),
+				unknown: true,
+			},
+		}, false},
+		"an append where it was expected": {[]operation{
+			{kind: conditional, value: "a", offset: 0, call: at(0), answer: at(10)},
+		}, true},
+		"an append elsewhere": {[]operation{
+			{
+				kind: conditional, value: "a", expected: 1, call: at(0), answer: at(10),
+				unknown: true,
+			},
+		}, false},
+		"a read beside an append": {[]operation{
+			append1, {kind: reads, value: "a", offset: 0, call: at(1), answer: at(2)},
+		}, true},
+		"a read before an append": {[]operation{
+			{kind: appends, value: "a", offset: 0, call: at(5), answer: at(10)},
+			{kind: reads, value: "a", offset: 0, call: at(1), answer: at(2)},
+		}, false},
+		"a read of something else": {[]operation{
+			append1, {kind: reads, value: "x", offset: 0, call: at(11), answer: at(12)},
+		}, false},
+		"an end before what was read": {[]operation{
+			append1,
+			{kind: reads, value: "a", offset: 0, call: at(1), answer: at(2)},
+			{kind: ends, offset: 0, call: at(3), answer: at(4)},
+		}, false},
 		"a commit that is read": {[]operation{
 			append1,
 			{kind: commits, offset: 5, call: at(1), answer: at(2)},
@@ -127,7 +168,11 @@ func TestLinearizability(t *testing.T) {
 				o.client = i
 				h.add(o)
 			}
-			h.check(l, map[int32][]string{0: {"a"}}, 1)
+			final := []string{"a", "b.0", "b.1", "c.0"}
+			if !strings.Contains(name, "together") {
+				final = final[:1]
+			}
+			h.check(l, map[int32][]string{0: final}, 1)
 			assert.Equal(t, c.good, len(l.broken) == 0, "%v", l.broken)
 		})
 	}
