@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -394,5 +396,48 @@ func TestV3Batch(t *testing.T) {
 		assert.Equal(t, http.StatusBadRequest, answer.status, body)
 		_, message := problemOf(t, answer)
 		assert.Contains(t, message, want)
+	}
+}
+
+// An unknown field is answered with those that there are: the ones of the document,
+// each of which is one.
+func TestV3NamesTheFieldsThatThereAre(t *testing.T) {
+	f := newFront(t, nil)
+	f.keepNothing = true
+	spec, err := document()
+	require.NoError(t, err)
+	schemas := at(spec.All(), "components", "schemas")
+	record := at(schemas, "V3Record", "properties")
+	for body, fields := range map[string]object{
+		`{"$":null}`:                        record,
+		`{"key":{"$":null}}`:                at(schemas, "V3Datum", "properties"),
+		`{"value":{"$":null}}`:              at(schemas, "V3Datum", "properties"),
+		`{"headers":[{"$":null}]}`:          at(record, "headers", "items", "properties"),
+		`{"entries":[{"id":"1","$":null}]}`: at(schemas, "V3BatchRecord", "properties"),
+		`{"$":null}:batch`:                  {"entries": nil},
+	} {
+		path := v3Records
+		if strings.HasSuffix(body, ":batch") || strings.Contains(body, "entries") {
+			body, path = strings.TrimSuffix(body, ":batch"), path+":batch"
+		}
+		post := func(name string) string {
+			// Not held against the document, which has no name twice.
+			answer, err := http.Post(f.url+path, "application/json",
+				strings.NewReader(strings.Replace(body, "$", name, 1)))
+			require.NoError(t, err)
+			defer answer.Body.Close()
+			var problem struct {
+				Message string `json:"message"`
+			}
+			require.NoError(t, json.NewDecoder(answer.Body).Decode(&problem))
+			return problem.Message
+		}
+		list, ok := strings.CutPrefix(post("colour"), `Unrecognized field "colour" (there are `)
+		require.True(t, ok, "%s: %s", body, post("colour"))
+		names := strings.Split(strings.TrimSuffix(list, ")"), ", ")
+		assert.ElementsMatch(t, slices.Collect(maps.Keys(fields)), names, body)
+		for _, name := range names {
+			assert.NotContains(t, post(name), "Unrecognized", "%s: %s", body, name)
+		}
 	}
 }
