@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,10 +116,10 @@ func (c *Cluster) join(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.member.register(ctx); err != nil {
+	if err := c.afterElection(ctx, c.member.register); err != nil {
 		return fmt.Errorf("registering the node: %w", err)
 	}
-	if err := c.reportHeld(ctx); err != nil {
+	if err := c.afterElection(ctx, c.reportHeld); err != nil {
 		return fmt.Errorf("telling what the node holds: %w", err)
 	}
 	c.spawn("lease", c.member.keep)
@@ -135,23 +136,28 @@ func (c *Cluster) join(ctx context.Context) error {
 	return c.awaitAdmission(ctx)
 }
 
-// afterElection does a step of the start that changes nothing when it is done
-// twice, again while it fails because etcd is changing its leader, as it is
-// when several nodes start or one has just died.
+// afterElection does a step of the start, which may be done twice, again while it fails
+// because etcd is changing its leader or is slow, as it is when several nodes start or one
+// has just died.
 func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) error) error {
 	const tries = 50
 	for try := 1; ; try++ {
 		err := step(ctx)
-		electing := errors.Is(err, rpctypes.ErrLeaderChanged) ||
-			errors.Is(err, rpctypes.ErrNoLeader)
+		electing := slices.ContainsFunc(passing, func(is error) bool { return errors.Is(err, is) })
 		if !electing || try == tries {
 			return err
 		}
-		c.cfg.Logger.Info("etcd is choosing a leader; trying again", "error", err)
+		c.cfg.Logger.Info("etcd is choosing a leader, or slow; trying again", "error", err)
 		if err := run.Pause(ctx, controllerRetry); err != nil {
 			return err
 		}
 	}
+}
+
+// passing are the errors of an etcd that will answer before long.
+var passing = []error{
+	rpctypes.ErrLeaderChanged, rpctypes.ErrNoLeader, rpctypes.ErrTimeout,
+	rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
 }
 
 // found reads the cluster's id, or gives it one, and holds it against that of

@@ -1,0 +1,66 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/sluicelog/sluice/server/cluster/memory"
+)
+
+// slow is an etcd that says of its first writes that they took too long. It has made
+// every other one of them.
+type slow struct {
+	clientv3.KV
+	left *atomic.Int32
+}
+
+func (s slow) Txn(ctx context.Context) clientv3.Txn { return slowTxn{s.KV.Txn(ctx), s.left} }
+
+type slowTxn struct {
+	clientv3.Txn
+	left *atomic.Int32
+}
+
+func (t slowTxn) If(guards ...clientv3.Cmp) clientv3.Txn {
+	return slowTxn{t.Txn.If(guards...), t.left}
+}
+
+func (t slowTxn) Then(writes ...clientv3.Op) clientv3.Txn {
+	return slowTxn{t.Txn.Then(writes...), t.left}
+}
+
+func (t slowTxn) Commit() (*clientv3.TxnResponse, error) {
+	switch left := t.left.Add(-1); {
+	case left < 0:
+		return t.Txn.Commit()
+	case left%2 == 0:
+		_, err := t.Txn.Commit()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, rpctypes.ErrTimeout
+}
+
+// TestAStartOutlivesASlowEtcd, also where what took too long was done: a node that starts
+// beside others, on a machine that is busy with that.
+func TestAStartOutlivesASlowEtcd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(t)
+		cfg.Etcd = memory.New().Client(memory.NewLink())
+		left := new(atomic.Int32)
+		left.Store(9)
+		cfg.Etcd.KV = slow{cfg.Etcd.KV, left}
+		c := start(t, cfg)
+		assert.Negative(t, left.Load())
+		assert.False(t, c.Fenced())
+		assert.Equal(t, c.member.epoch, c.Snapshot().nodes[0].epoch.mod)
+		assert.Equal(t, c.member.liveMod, c.Snapshot().nodes[0].live.mod)
+	})
+}
