@@ -165,6 +165,11 @@ func (g *Gateway) confluentBrokers(ctx context.Context, _ params) (any, error) {
 }
 
 func (g *Gateway) confluentTopics(ctx context.Context, _ params) (any, error) {
+	return g.topicNames(ctx)
+}
+
+// topicNames returns the names of all topics but internal ones, sorted.
+func (g *Gateway) topicNames(ctx context.Context) ([]string, error) {
 	names := []string{}
 	request := &sluicev1.ListTopicsRequest{}
 	for {
@@ -281,12 +286,17 @@ func (g *Gateway) confluentOffsets(ctx context.Context, p params) (any, error) {
 	return offsets, nil
 }
 
-// partitionOf reads the partition of a path. What is no number of a partition
-// is one that does not exist.
+// partitionOf reads the partition of a path. One that is no number is a path that
+// there is not, as in the REST Proxy; a number out of range is a partition that
+// there is not.
 func partitionOf(p params) (int32, error) {
 	number, err := strconv.ParseInt(p["partition"], 10, 32)
-	if err != nil {
+	switch {
+	case errors.Is(err, strconv.ErrRange):
 		return 0, fault.UnknownPartition.With("topic", p["topic"], "partition", p["partition"])
+	case err != nil:
+		return 0, fault.ResourceNotFound.Because("no such path: partition %q is no number",
+			clip(p["partition"]))
 	}
 	return int32(number), nil
 }

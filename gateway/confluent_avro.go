@@ -23,7 +23,7 @@ const typeAvro = "application/vnd.kafka.avro.v2+json"
 // text until the schema is known.
 var avroRecords = recordShape{
 	record: confluentRecords.record.keepNull("key", "value"),
-	header: fieldsOf("key", "value"),
+	header: confluentRecords.header,
 	time:   timeOfMillis,
 	datum:  func(d *recordReader) ([]byte, error) { return d.s.Skip() },
 }
@@ -150,29 +150,30 @@ func textOf(s *jsonscan.Scanner) (*string, error) {
 	return &owned, err
 }
 
-// avroCodec returns the codec and the id of a schema, which it registers for
-// the topic where a text is given.
+// avroCodec returns the codec and the id of a schema of the topic's subject, in
+// which it registers the text where one is given.
 func (g *Gateway) avroCodec(
 	ctx context.Context, topic string, key bool, choice schemaChoice,
 ) (*serde.Codec, *serde.ID, error) {
 	if !choice.given() {
 		return nil, nil, nil
 	}
+	subject, err := serde.TopicName(topic, key, "")
+	if err != nil {
+		return nil, nil, err
+	}
 	var id serde.ID
 	if choice.id != nil {
 		id = serde.ID(*choice.id)
-	} else {
-		subject, err := serde.TopicName(topic, key, "")
-		if err != nil {
-			return nil, nil, err
-		}
-		if id, err = g.schemas.register(ctx, subject, *choice.text); err != nil {
-			return nil, nil, err
-		}
+	} else if id, err = g.schemas.register(ctx, subject, *choice.text); err != nil {
+		return nil, nil, err
 	}
 	codec, err := g.schemas.codecs.ByID(ctx, id)
 	if errors.Is(err, serde.ErrSchema) {
 		err = invalidSchema(err.Error(), fault.Unprocessable.Because("%s", err))
+	}
+	if err == nil && choice.id != nil {
+		_, err = g.schemas.version(ctx, subject, id)
 	}
 	return codec, &id, err
 }

@@ -170,6 +170,27 @@ func TestAvroProduceNulls(t *testing.T) {
 	assert.Nil(t, got[1].Value)
 }
 
+// Who looks a subject up must find what its topic holds.
+func TestASchemaIDIsOneOfTheTopicsSubject(t *testing.T) {
+	f, _ := newAvroFront(t)
+	answer := f.do(t, http.MethodPost, "/topics/orders",
+		`{"value_schema":"{\"type\":\"int\"}","records":[{"value":1}]}`, avroType)
+	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	const byID = `{"value_schema_id":1,"records":[{"value":1}]}`
+	answer = f.do(t, http.MethodPost, "/topics/orders", byID, avroType)
+	assert.Equal(t, http.StatusOK, answer.status, answer.body)
+	for path, body := range map[string]string{
+		"/topics/payments": byID,
+		"/topics/orders":   `{"key_schema_id":1,"records":[{"key":1}]}`,
+	} {
+		answer = f.do(t, http.MethodPost, path, body, avroType)
+		assert.Equal(t, http.StatusRequestTimeout, answer.status, answer.body)
+		code, message := problemOf(t, answer)
+		assert.Equal(t, 40801, code)
+		assert.Contains(t, message, "schema 1 is not one of subject ")
+	}
+}
+
 func TestAvroProduceErrors(t *testing.T) {
 	f, _ := newAvroFront(t)
 	with := func(records string) string {
@@ -222,14 +243,15 @@ func TestAvroProduceErrors(t *testing.T) {
 			with(`{"value":{"place":"x","felt":null},"colour":1}`), 422, 422,
 			"Unrecognized field: colour",
 		},
-		"no records":  {with(``), 422, 422, "must not be empty"},
-		"null":        {`null`, 422, 422, "the body is empty"},
-		"malformed":   {with(`{"value":{"place":}}`), 400, 400, "invalid character"},
-		"garbage":     {with(fine) + `]`, 400, 400, "after the value"},
-		"deep datum":  {with(`{"value":` + strings.Repeat("[", 100)), 400, 400, "deep"},
-		"no topic":    {with(fine), 404, 40401, "Topic not found."},
-		"no registry": {with(fine), 408, 40801, "Schema registration or lookup failed: gone"},
-		"no rights":   {with(fine), 403, 40301, ""},
+		"no records": {with(``), 422, 422, "must not be empty"},
+		"null":       {`null`, 422, 422, "the body is empty"},
+		"malformed":  {with(`{"value":{"place":}}`), 400, 400, "invalid character"},
+		"garbage":    {with(fine) + `]`, 400, 400, "after the value"},
+		"deep datum": {with(`{"value":` + strings.Repeat("[", 100)), 400, 400, "deep"},
+		"no topic":   {with(fine), 404, 40401, "Topic not found."},
+		"no registry": {with(fine), 408, 40801, "Error when registering schema. " +
+			"format = AVRO, subject = orders-value: gone"},
+		"no rights": {with(fine), 403, 40301, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +281,10 @@ func TestAvroProduceErrors(t *testing.T) {
 
 // A byte of JSON may become eight of Avro: the sum is bounded.
 func TestAvroProduceTooLarge(t *testing.T) {
-	r := &registrar{schemas: []string{`{"type":"array","items":"double"}`}}
+	const schema = `{"type":"array","items":"double"}`
+	r := &registrar{schemas: []string{schema}, versions: []*registryv1.SubjectVersion{
+		{Subject: "orders-value", Id: 1, Version: 1},
+	}}
 	channel := inproc.New(inproc.Options{})
 	registryv1.RegisterRegistryServiceServer(channel, r)
 	t.Cleanup(func() { channel.Close() })

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/sluicelog/sluice/gateway/consumer"
@@ -231,11 +232,32 @@ func (g *Gateway) subscription(w *response, r *http.Request, i *instance) {
 	i.mu.Lock()
 	topics, pattern, _ := i.core.Subscription()
 	i.mu.Unlock()
-	answer := map[string]any{"topics": append([]string{}, topics...)}
+	answer := map[string]any{}
 	if pattern != "" {
+		ctx, cancel := i.call(r)
+		defer cancel()
+		var err error
+		if topics, err = g.topicsLike(ctx, pattern); err != nil {
+			g.fail(w, r, err)
+			return
+		}
 		answer["topic_pattern"] = pattern
 	}
+	answer["topics"] = append([]string{}, topics...)
 	g.writeJSON(w, r, answer)
+}
+
+// topicsLike returns the topics that a pattern stands for now: those whose whole
+// name it matches, but for internal ones, as for the group.
+func (g *Gateway) topicsLike(ctx context.Context, pattern string) ([]string, error) {
+	expression, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if err != nil {
+		return nil, fmt.Errorf("compiling a pattern that the group has taken: %w", err)
+	}
+	names, err := g.topicNames(ctx)
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !expression.MatchString(name)
+	}), err
 }
 
 // unsubscribe ends subscription and assignment, and the part in the group.

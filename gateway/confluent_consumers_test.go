@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -188,8 +189,8 @@ func TestSubscriptions(t *testing.T) {
 	assert.JSONEq(t, `{"partitions":[{"topic":"payments","partition":0}]}`,
 		c.ok(t, http.MethodGet, "/assignments", ""), "a second one replaces the first")
 	c.ok(t, http.MethodPost, "/subscription", `{"topic_pattern":"orders|pay.*"}`)
-	assert.JSONEq(t, `{"topics":[],"topic_pattern":"orders|pay.*"}`,
-		c.ok(t, http.MethodGet, "/subscription", ""))
+	assert.JSONEq(t, `{"topics":["orders","payments"],"topic_pattern":"orders|pay.*"}`,
+		c.ok(t, http.MethodGet, "/subscription", ""), "what it stands for now")
 	assert.Equal(t, 3, strings.Count(c.ok(t, http.MethodGet, "/assignments", ""), "topic"))
 
 	other := f.consumer(t, "g", "")
@@ -431,6 +432,44 @@ func TestConsumerErrors(t *testing.T) {
 	assert.Equal(t, 40903, code)
 }
 
+// A client that appends to a path which ends in a slash is understood, and a slash
+// in a name stays what it is.
+func TestDoubledSlashes(t *testing.T) {
+	f := newFront(t, nil)
+	const c = "/consumers/g%2F%2Fh%2F/instances/a%2F"
+	answer := f.do(t, http.MethodPost, "/consumers/g%2F%2Fh%2F/", `{"name":"a/"}`, v2Type)
+	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	answer = f.do(t, http.MethodPost, c+"/assignments/", both, v2Type)
+	require.Equal(t, http.StatusNoContent, answer.status, answer.body)
+	for path, want := range map[string]int{
+		c + "//positions//beginning/":                            http.StatusNoContent,
+		"/consumers/g%2Fh%2F/instances/a%2F/positions/beginning": http.StatusNotFound,
+		"/consumers/g%2F%2Fh/instances/a%2F/positions/beginning": http.StatusNotFound,
+		"/topics//orders": http.StatusNotFound,
+	} {
+		conn := f.raw(t, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
+			"Content-Length: "+strconv.Itoa(len(orders0))+"\r\n\r\n"+orders0)
+		answer, err := http.ReadResponse(conn.reader, nil)
+		require.NoError(t, err)
+		assert.Equal(t, want, answer.StatusCode, path)
+		answer.Body.Close()
+	}
+}
+
+// Headers are part of what max_bytes bounds.
+func TestHeadersCountAsBytes(t *testing.T) {
+	f := newFront(t, nil)
+	record := `{"value":"YQ","partition":0,"headers":[{"key":"h","value":"` +
+		strings.Repeat("A", 4000) + `"}]}`
+	answer := f.do(t, http.MethodPost, "/topics/orders",
+		`{"records":[`+record+`,`+record+`,`+record+`]}`, binary)
+	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	assert.Len(t, values(t, c.read(t, "?max_bytes=7000")), 2)
+	assert.Len(t, values(t, c.read(t, "?max_bytes=7000")), 1)
+}
+
 // The Accept header of a read names the instance's format.
 func TestAReadNamesTheFormat(t *testing.T) {
 	f := newFront(t, nil)
@@ -441,6 +480,18 @@ func TestAReadNamesTheFormat(t *testing.T) {
 		answer := c.do(t, http.MethodGet, "/records", "", "Accept: "+accept)
 		assert.Equal(t, http.StatusNotAcceptable, answer.status, accept)
 	}
+	for _, accept := range []string{
+		asJSON[8:] + ", application/vnd.kafka.v2+json, application/json, */*",
+		"application/*;q=0.9, " + asJSON[8:] + ";q=0.1",
+	} {
+		answer := c.do(t, http.MethodGet, "/records", "", "Accept: "+accept)
+		assert.Equal(t, http.StatusOK, answer.status, accept)
+		assert.Contains(t, answer.body, `"value":{"n":1.10},`)
+		assert.Equal(t, asJSON[8:], answer.header.Get("Content-Type"))
+		c.ok(t, http.MethodPost, "/positions/beginning", orders0)
+	}
+	answer := c.do(t, http.MethodGet, "/records", "", "Accept: "+asJSON[8:]+";q=0, */*")
+	assert.Equal(t, http.StatusNotAcceptable, answer.status)
 	assert.Contains(t, c.read(t, "", asJSON), `"value":{"n":1.10},`)
 }
 

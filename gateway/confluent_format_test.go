@@ -159,7 +159,7 @@ func TestStatelessReads(t *testing.T) {
 	for path, want := range map[string]int{
 		"/topics/absent/partitions/0/records": 40401,
 		"/topics/orders/partitions/9/records": 40402,
-		"/topics/orders/partitions/x/records": 40402,
+		"/topics/orders/partitions/x/records": 404,
 	} {
 		code, _ := problemOf(t, f.do(t, http.MethodGet, path, ""))
 		assert.Equal(t, want, code)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -211,6 +212,9 @@ func (p *poll) take(place consumer.Place, message *sluicev1.FetchStreamResponse)
 	kept := 0
 	for _, record := range records {
 		size := len(record.GetKey()) + len(record.GetValue())
+		for _, header := range record.GetHeaders() {
+			size += len(header.GetName()) + len(header.GetValue())
+		}
 		if p.bytes > 0 && p.bytes+size > p.bytesMax {
 			break
 		}
@@ -304,8 +308,7 @@ func (p *poll) write(ctx context.Context, strict bool) ([]byte, error) {
 
 // confluentPoll answers GET .../records.
 func (g *Gateway) confluentPoll(w *response, r *http.Request, i *instance) {
-	format := g.formatOf(callOf(r).media)
-	if format != i.format {
+	if !g.acceptsFormat(r, i.format) {
 		confluentMedia(r)
 		g.fail(w, r, &shaped{
 			http.StatusNotAcceptable, 40601,
@@ -340,6 +343,18 @@ func (g *Gateway) confluentPoll(w *response, r *http.Request, i *instance) {
 	}
 	answerType(r, i.format)
 	g.write(w, r, http.StatusOK, text)
+}
+
+// acceptsFormat reports whether the caller takes records of a format: one that
+// its Accept header names, whatever else is in there, or the one that it stands
+// for as a whole. Alone, a wildcard stands for binary, as in the REST Proxy.
+func (g *Gateway) acceptsFormat(r *http.Request, f *embedded) bool {
+	for _, entry := range parseAccept(r.Header.Values("Accept")) {
+		if entry.quality > 0 && slices.Contains(f.types, entry.kind+"/"+entry.subtype) {
+			return true
+		}
+	}
+	return g.formatOf(callOf(r).media) == f
 }
 
 // isAbsent reports whether an error says that there is no such topic or

@@ -26,7 +26,7 @@ const confluentClaim = 5
 
 var confluentRecords = recordShape{
 	record: fieldsOf("key", "value", "headers", "partition", "timestamp"),
-	header: fieldsOf("key", "value"),
+	header: fieldsOf("key/name", "value"), // name is v3's and Karapace's
 	time:   timeOfMillis,
 	datum:  (*recordReader).base64,
 }

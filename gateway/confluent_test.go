@@ -17,7 +17,8 @@ func TestConfluentProduce(t *testing.T) {
 	f := newFront(t, nil)
 	answer := f.do(t, http.MethodPost, "/topics/orders", `{"records":[
 		{"key":"a2V5","value":"dmFsdWU="},
-		{"value":"","partition":1,"headers":[{"key":"h","value":"AQ"}],"timestamp":1000},
+		{"value":"","partition":1,"timestamp":1000,
+			"headers":[{"name":"h","value":"AQ"},{"key":"i","value":null}]},
 		{"key":null,"value":null}],"key_schema":null,"value_schema_id":null}`, binary)
 	require.Equal(t, http.StatusOK, answer.status, answer.body)
 	assert.Equal(t, "application/vnd.kafka.v2+json", answer.header.Get("Content-Type"))
@@ -29,7 +30,8 @@ func TestConfluentProduce(t *testing.T) {
 	got := f.request.GetRecords()
 	assert.Equal(t, "value", string(got[0].Value))
 	assert.Equal(t, []byte{}, got[1].Value)
-	assert.Equal(t, "h", got[1].GetHeaders()[0].GetName())
+	assert.Equal(t, "h", got[1].GetHeaders()[0].GetName(), "as v3 and Karapace write it")
+	assert.Equal(t, "i", got[1].GetHeaders()[1].GetName())
 	assert.EqualValues(t, 1, got[1].GetTimestamp().GetSeconds())
 	assert.Nil(t, got[2].Value)
 }
@@ -71,8 +73,11 @@ func TestConfluentErrors(t *testing.T) {
 		"no partition": {
 			"/topics/orders/partitions/7", one, binary, 404, 40402, "Partition not found.",
 		},
-		"negative":   {"/topics/orders/partitions/-1", one, binary, 404, 40402, "Partition"},
-		"no number":  {"/topics/orders/partitions/x", one, binary, 404, 40402, "Partition"},
+		"negative":  {"/topics/orders/partitions/-1", one, binary, 404, 40402, "Partition"},
+		"no number": {"/topics/orders/partitions/x", one, binary, 404, 404, "HTTP 404 Not Found"},
+		"beyond": {
+			"/topics/orders/partitions/2147483648", one, binary, 404, 40402, "Partition",
+		},
 		"none":       {"/topics/orders", `{"records":[]}`, binary, 422, 422, "must not be empty"},
 		"absent":     {"/topics/orders", `{}`, binary, 422, 422, "must not be empty"},
 		"null list":  {"/topics/orders", `{"records":null}`, binary, 422, 422, "must not be empty"},
@@ -165,7 +170,8 @@ func TestConfluentMetadata(t *testing.T) {
 		"/topics/absent/partitions":           40401,
 		"/topics/absent/partitions/0":         40401,
 		"/topics/orders/partitions/9":         40402,
-		"/topics/orders/partitions/x":         40402,
+		"/topics/orders/partitions/x":         404,
+		"/topics/orders/partitions/x/offsets": 404,
 		"/topics/orders/partitions/9/offsets": 40402,
 		"/topics/absent/partitions/0/offsets": 40401,
 	} {

@@ -145,7 +145,7 @@ var schemas = slices.Concat(
 	refusals(v2Write,
 		`415 HTTP 415 Unsupported Media Type: Content-Type is `+
 			`"application/vnd\.kafka\.avro\.v2\+json"; .*`, // without a registry
-		`422 Invalid schema: (?:schema 2: parsing the schema: .*|not a schema)`,
+		`422 Invalid schema: (?:schema \d+: parsing the schema: .*|not a schema)`,
 		`422 Error serializing message\. records\[[01]\]\.value: \$\.felt.*`,
 		`422 Request includes (?:keys but does not include key|`+
 			`values but does not include value) schema`),
@@ -161,7 +161,7 @@ var schemas = slices.Concat(
 			`exclude each other)\.`,
 		unjust+`'schema_id' cannot be used with 'type' BINARY\.`,
 		unjust+`'subject' and 'subject_name_strategy' exclude each other\.`,
-		unjust+`'subject_name_strategy' RECORD_NAME needs a schema with a name: .*`),
+		unjust+`'subject_name_strategy' (?:TOPIC_)?RECORD_NAME needs a schema with a name: .*`),
 )
 
 func patterns(texts ...string) (list []*regexp.Regexp) {

@@ -118,11 +118,25 @@ func (g *Gateway) call(w *response, r *http.Request, found *route, p params) {
 	found.handle(w, r, p)
 }
 
-// trimSlash drops the slash at the end of a path, which changes nothing.
+// trimSlash drops the slash at the end of a path, which changes nothing, and in
+// the paths of consumers doubled ones too, which clients get that append to a path
+// with such an end. A slash that is escaped belongs to a name.
 func trimSlash(u *url.URL) {
-	if len(u.Path) > 1 {
-		u.Path = strings.TrimSuffix(u.Path, "/")
-		u.RawPath = strings.TrimSuffix(u.RawPath, "/")
+	escaped := u.EscapedPath()
+	path := escaped
+	if strings.HasPrefix(path, "/consumers/") {
+		for strings.Contains(path, "//") {
+			path = strings.ReplaceAll(path, "//", "/")
+		}
+	}
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if path == escaped {
+		return
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		u.Path, u.RawPath = plain, path
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"google.golang.org/grpc"
@@ -35,7 +36,7 @@ func (s *schemas) register(ctx context.Context, subject, text string) (serde.ID,
 		Subject: subject, Schema: &registryv1.Schema{Schema: text},
 	})
 	if err != nil {
-		return 0, registryProblem(err)
+		return 0, registerProblem(subject, err)
 	}
 	return serde.ID(answer.GetVersion().GetId()), nil
 }
@@ -66,10 +67,43 @@ func registryProblem(err error) error {
 	case codes.InvalidArgument:
 		return invalidSchema(st.Message(), err)
 	}
+	return lookupFailed(st.Message(), err)
+}
+
+// lookupFailed is the error of a schema that the registry does not give.
+func lookupFailed(message string, cause error) error {
 	return &shaped{
-		http.StatusRequestTimeout, 40801, "Schema registration or lookup failed: " + st.Message(),
-		err,
+		http.StatusRequestTimeout, 40801, "Schema registration or lookup failed: " + message, cause,
 	}
+}
+
+// registerProblem is registryProblem for a registration, which clients know by
+// its words.
+func registerProblem(subject string, err error) error {
+	problem := registryProblem(err)
+	if failed, ok := errors.AsType[*shaped](problem); ok && failed.code == 40801 {
+		failed.message = "Error when registering schema. format = AVRO, subject = " +
+			clip(subject) + ": " + status.Convert(err).Message()
+	}
+	return problem
+}
+
+// version returns the version that a schema has in a subject, of which it must
+// be: consumers that look the subject up would not find it otherwise.
+func (s *schemas) version(ctx context.Context, subject string, id serde.ID) (int32, error) {
+	uses, err := s.registry.ListUses(ctx, &registryv1.ListUsesRequest{
+		Id: int32(id), Subject: subject,
+	})
+	if err != nil {
+		return 0, registryProblem(err)
+	}
+	for _, use := range uses.GetVersions() {
+		if use.GetSubject() == subject {
+			return use.GetVersion(), nil
+		}
+	}
+	return 0, lookupFailed(fmt.Sprintf("schema %d is not one of subject %s", id, clip(subject)),
+		fault.Unprocessable)
 }
 
 // invalidSchema is the error of a schema that is none.

@@ -47,13 +47,14 @@ func whole(text []byte, read func(s *jsonscan.Scanner) error) error {
 // decodeV3Topic reads the body of a request to create a topic.
 func decodeV3Topic(text []byte) (*sluicev1.CreateTopicRequest, error) {
 	request := &sluicev1.CreateTopicRequest{}
+	named := false
 	err := whole(text, func(s *jsonscan.Scanner) error {
 		return v3TopicFields.read(s, func(field uint) (err error) {
 			switch field {
 			case 0:
 				var name []byte
 				name, err = s.Text()
-				request.Topic = string(name)
+				request.Topic, named = string(name), true
 			case 1:
 				request.PartitionCount, err = countOf(s)
 			case 2:
@@ -68,6 +69,9 @@ func decodeV3Topic(text []byte) (*sluicev1.CreateTopicRequest, error) {
 			return err
 		})
 	})
+	if err == nil && !named {
+		err = missing(v3TopicFields.name(0))
+	}
 	return request, err
 }
 

@@ -59,6 +59,9 @@ type configured struct {
 	topic  *string
 	broker *int32
 	typ    string
+	// own names the source of the settings that it has: those of any other are
+	// known to it, and may be set. Empty: it has all.
+	own string
 }
 
 // owner finds whose settings a path is about.
@@ -93,14 +96,16 @@ func brokerConfigs(c *v3Call) (*configured, error) {
 	return c.brokerOwner(b.GetBrokerId()), nil
 }
 
+// clusterConfigs are what was set for all brokers, as in Kafka: what a broker has
+// besides, and the defaults, are the broker's.
 func clusterConfigs(c *v3Call) (*configured, error) {
 	return &configured{
 		kind: "KafkaClusterConfig", scope: "BROKER", label: "",
-		url: c.url("/broker-configs"), typ: "BROKER",
+		url: c.url("/broker-configs"), typ: "BROKER", own: "DYNAMIC_DEFAULT_BROKER_CONFIG",
 	}, nil
 }
 
-// describe returns the settings of an owner.
+// describe returns the settings that are known to an owner.
 func (o *configured) describe(c *v3Call) ([]v3ConfigData, error) {
 	request := &sluicev1.DescribeConfigsRequest{}
 	switch {
@@ -138,7 +143,7 @@ func (o *configured) data(c *v3Call, entry *sluicev1.ConfigEntry) v3ConfigData {
 		IsDefault: source == plain, IsReadOnly: entry.GetReadOnly(), Source: source,
 		Synonyms: []v3Synonym{{Name: name, Value: &value, Source: source}},
 	}
-	if source != plain {
+	if source != plain && o.own == "" {
 		otherwise := entry.GetDefaultValue()
 		data.Synonyms = append(data.Synonyms, v3Synonym{
 			Name: name, Value: &otherwise, Source: plain,
@@ -153,9 +158,17 @@ func (o *configured) missing(c *v3Call, name string) error {
 		o.label, c.cluster)
 }
 
+// list returns the settings that an owner has.
+func (o *configured) list(c *v3Call) ([]v3ConfigData, error) {
+	list, err := o.describe(c)
+	return slices.DeleteFunc(list, func(data v3ConfigData) bool {
+		return o.own != "" && data.Source != o.own
+	}), err
+}
+
 // one returns a setting of an owner.
 func (o *configured) one(c *v3Call, name string) (*v3ConfigData, error) {
-	list, err := o.describe(c)
+	list, err := o.list(c)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +219,7 @@ func v3Configs(find owner) v3Handler {
 		if err != nil {
 			return nil, err
 		}
-		list, err := o.describe(c)
+		list, err := o.list(c)
 		if err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/sluicelog/sluice/clients/go/serde"
@@ -159,8 +158,7 @@ func (e *v3Encoder) subject(choice v3Choice, record string) (string, error) {
 	}[choice.strategy]
 	subject, err := names(e.topic, choice.key, record)
 	if err != nil {
-		return "", payloadError("'subject_name_strategy' %s needs a schema with a name: give "+
-			"'schema', 'schema_id' or 'subject'.", choice.strategy)
+		return "", noRecordName(choice.strategy)
 	}
 	return subject, nil
 }
@@ -179,7 +177,7 @@ func (e *v3Encoder) register(choice v3Choice) (*v3Schema, error) {
 		Subject: subject, Schema: &registryv1.Schema{Schema: choice.text},
 	})
 	if err != nil {
-		return nil, registryProblem(err)
+		return nil, registerProblem(subject, err)
 	}
 	return e.open(subject, answer.GetVersion())
 }
@@ -194,21 +192,8 @@ func (e *v3Encoder) byID(choice v3Choice) (*v3Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	uses, err := e.g.schemas.registry.ListUses(e.ctx, &registryv1.ListUsesRequest{
-		Id: choice.id, Subject: subject,
-	})
-	if err != nil {
-		return nil, registryProblem(err)
-	}
-	for _, use := range uses.GetVersions() {
-		if use.GetSubject() == subject {
-			return &v3Schema{codec, subject, choice.id, use.GetVersion()}, nil
-		}
-	}
-	return nil, &shaped{
-		http.StatusRequestTimeout, 40801, fmt.Sprintf("Schema registration or lookup failed: "+
-			"schema %d is not one of subject %s", choice.id, clip(subject)), fault.Unprocessable,
-	}
+	version, err := e.g.schemas.version(e.ctx, subject, serde.ID(choice.id))
+	return &v3Schema{codec, subject, choice.id, version}, err
 }
 
 func (e *v3Encoder) open(subject string, v *registryv1.SubjectVersion) (*v3Schema, error) {

@@ -233,6 +233,11 @@ func TestV3Refusals(t *testing.T) {
 		},
 		{`{"value":{"subject_name_strategy":"MINE","data":1}}`, 422, "is none of TOPIC_NAME"},
 		{`{"value":{"subject_name_strategy":"RECORD_NAME","data":1}}`, 422, "a schema with a name"},
+		{`{"value":{"subject_name_strategy":"RECORD_NAME"}}`, 422, "a schema with a name"},
+		{
+			`{"value":{"subject_name_strategy":"TOPIC_RECORD_NAME","schema_version":1}}`, 422,
+			"a schema with a name",
+		},
 		{`{"value":{"type":"AVRO","schema":"{","data":1}}`, 422, "Error: 42205 : Invalid schema"},
 		{`{"value":{"type":"AVRO","schema":"[\"int\"]","data":null}}`, 400, "data is null"},
 		{`{"value":{"type":"AVRO","schema":"[\"int\"]","data":"x"}}`, 400, "Bad Request: "},

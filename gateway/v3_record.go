@@ -194,11 +194,23 @@ func (d *v3Datum) check() error {
 		return payloadError("'subject' and 'subject_name_strategy' exclude each other.")
 	}
 	switch d.strategy {
-	case "", "TOPIC_NAME", "RECORD_NAME", "TOPIC_RECORD_NAME":
+	case "", "TOPIC_NAME":
+		return nil
+	case "RECORD_NAME", "TOPIC_RECORD_NAME":
+		if d.schema == nil && d.id == nil {
+			return noRecordName(d.strategy)
+		}
 		return nil
 	}
 	return payloadError("'subject_name_strategy' %q is none of TOPIC_NAME, RECORD_NAME, "+
 		"TOPIC_RECORD_NAME.", clip(d.strategy))
+}
+
+// noRecordName is the error of a strategy that asks for the name of a record
+// where no schema says it.
+func noRecordName(strategy string) error {
+	return payloadError("'subject_name_strategy' %s needs a schema with a name: give "+
+		"'schema', 'schema_id' or 'subject'.", strategy)
 }
 
 // schemaField returns a field that is given and says something of a schema.

@@ -192,15 +192,20 @@ func TestV3Configs(t *testing.T) {
 	assert.Equal(t, "delete", value(path))
 	assert.Equal(t, "86400000", value("/topics/orders/configs/retention.ms"))
 
+	v.exact(t, "/broker-configs", `{"kind":"KafkaClusterConfigList","metadata":{
+		"self":"$/broker-configs","next":null},"data":[]}`)
 	const hours = "/broker-configs/log.retention.ms"
+	answer, _ = v.call(t, http.MethodGet, hours, "")
+	assert.Equal(t, http.StatusNotFound, answer.status, "nothing was set for all brokers")
 	answer, _ = v.call(t, http.MethodPut, hours, `{"value":86400000}`)
 	assert.Equal(t, http.StatusNoContent, answer.status, answer.body)
 	_, setting2 := v.call(t, http.MethodGet, hours, "")
 	assert.Equal(t, "KafkaClusterConfig", setting2["kind"])
 	assert.Equal(t, "BROKER", setting2["config_type"])
 	assert.Equal(t, "86400000", value("/brokers/0/configs/log.retention.ms"))
-	answer, _ = v.call(t, http.MethodDelete, hours, "")
-	assert.Equal(t, http.StatusNoContent, answer.status, answer.body)
+	_, set := v.call(t, http.MethodGet, "/broker-configs", "")
+	assert.Len(t, set["data"], 1)
+	assert.Len(t, setting2["synonyms"], 1, "the default is the broker's")
 	for path, kind := range map[string]string{
 		"/topics/orders/configs": "KafkaTopicConfigList",
 		"/topics/-/configs":      "KafkaTopicConfigList",
@@ -212,6 +217,10 @@ func TestV3Configs(t *testing.T) {
 		assert.Equal(t, kind, list["kind"])
 		assert.NotEmpty(t, list["data"])
 	}
+	answer, _ = v.call(t, http.MethodDelete, hours, "")
+	assert.Equal(t, http.StatusNoContent, answer.status, answer.body)
+	answer, _ = v.call(t, http.MethodGet, hours, "")
+	assert.Equal(t, http.StatusNotFound, answer.status, "nothing is set any more")
 }
 
 func TestV3Errors(t *testing.T) {
@@ -223,7 +232,7 @@ func TestV3Errors(t *testing.T) {
 	}{
 		{"GET /topics/none", "", 404, 40403, "This server does not host this topic-partition."},
 		{"GET /topics/orders/partitions/9", "", 404, 40402, "Partition not found."},
-		{"GET /topics/orders/partitions/x", "", 404, 40402, "Partition not found."},
+		{"GET /topics/orders/partitions/x", "", 404, 404, "HTTP 404 Not Found"},
 		{"GET /topics/none/partitions", "", 404, 40403, "does not host"},
 		{"GET /topics/orders/partitions/0/replicas/7", "", 404, 404, "Replica 7"},
 		{"GET /topics/orders/partitions/0/reassignment", "", 404, 404, "No reassignment"},
@@ -262,7 +271,8 @@ func TestV3Errors(t *testing.T) {
 			"Payload error. Request body is empty. Data is required.",
 		},
 		{"POST /topics", `{"topic_name":"a b"}`, 422, 42206, "Payload error. Invalid topic name."},
-		{"POST /topics", `{}`, 422, 42206, "Invalid topic name."},
+		{"POST /topics", `{}`, 400, 400, "topic_name: is required"},
+		{"POST /topics", `{"topic_name":""}`, 422, 42206, "Invalid topic name."},
 		{"POST /topics", `{"topic_name":"orders"}`, 400, 40002, "Topic 'orders' already exists."},
 		{"POST /topics", `{"topic_name":"__x"}`, 403, 40301, "__x"},
 		{"POST /topics", `{"topic_name":"a","partitions_count":0}`, 400, 400, "at least 1"},
