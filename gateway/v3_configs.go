@@ -131,25 +131,29 @@ func (o *configured) data(c *v3Call, entry *sluicev1.ConfigEntry) v3ConfigData {
 	if o.typ != "" {
 		key = "broker-config"
 	}
-	source := strings.TrimPrefix(entry.GetSource().String(), "CONFIG_SOURCE_")
-	if source == "UNSPECIFIED" {
-		source = "UNKNOWN"
-	}
-	const plain = "DEFAULT_CONFIG"
+	source := v3Source(entry.GetSource())
 	data := v3ConfigData{
 		v3Head: c.head(o.kind, o.url+"/"+name,
 			c.name(append(slices.Clip(o.name), key, name)...)),
 		TopicName: o.topic, BrokerID: o.broker, ConfigType: o.typ, Name: name, Value: &value,
-		IsDefault: source == plain, IsReadOnly: entry.GetReadOnly(), Source: source,
-		Synonyms: []v3Synonym{{Name: name, Value: &value, Source: source}},
+		IsDefault: source == "DEFAULT_CONFIG", IsReadOnly: entry.GetReadOnly(), Source: source,
+		Synonyms: []v3Synonym{},
 	}
-	if source != plain && o.own == "" {
-		otherwise := entry.GetDefaultValue()
-		data.Synonyms = append(data.Synonyms, v3Synonym{
-			Name: name, Value: &otherwise, Source: plain,
-		})
+	for _, from := range entry.GetSynonyms() {
+		value, source := from.GetValue(), v3Source(from.GetSource())
+		if o.own == "" || source == o.own {
+			data.Synonyms = append(data.Synonyms, v3Synonym{from.GetName(), &value, source})
+		}
 	}
 	return data
+}
+
+// v3Source returns what v3 calls the place that a value comes from.
+func v3Source(source sluicev1.ConfigSource) string {
+	if source == sluicev1.ConfigSource_CONFIG_SOURCE_UNSPECIFIED {
+		return "UNKNOWN"
+	}
+	return strings.TrimPrefix(source.String(), "CONFIG_SOURCE_")
 }
 
 // missing is the error of a setting that there is not.

@@ -162,17 +162,19 @@ func TestV3Configs(t *testing.T) {
 		"topic_name":"orders","name":"cleanup.policy","value":"%","is_default":^,
 		"is_read_only":false,"is_sensitive":false,"source":"!","synonyms":[`
 	first := strings.NewReplacer("%", "delete", "^", "true", "!", "DEFAULT_CONFIG").Replace(setting)
-	v.exact(t, path, first+`{"name":"cleanup.policy","value":"delete","source":"DEFAULT_CONFIG"}]}`)
+	v.exact(t, path, first+`{"name":"log.cleanup.policy","value":"delete","source":
+		"DEFAULT_CONFIG"}]}`)
 	answer, _ := v.call(t, http.MethodPut, path, `{"value":"compact"}`)
 	assert.Equal(t, http.StatusNoContent, answer.status, answer.body)
 	then := strings.NewReplacer("%", "compact", "^", "false", "!", "DYNAMIC_TOPIC_CONFIG").
 		Replace(setting)
 	v.exact(t, path, then+`{"name":"cleanup.policy","value":"compact","source":
-		"DYNAMIC_TOPIC_CONFIG"},{"name":"cleanup.policy","value":"delete","source":
+		"DYNAMIC_TOPIC_CONFIG"},{"name":"log.cleanup.policy","value":"delete","source":
 		"DEFAULT_CONFIG"}]}`)
 	answer, _ = v.call(t, http.MethodDelete, path, "")
 	assert.Equal(t, http.StatusNoContent, answer.status)
-	v.exact(t, path, first+`{"name":"cleanup.policy","value":"delete","source":"DEFAULT_CONFIG"}]}`)
+	v.exact(t, path, first+`{"name":"log.cleanup.policy","value":"delete","source":
+		"DEFAULT_CONFIG"}]}`)
 
 	value := func(path string) any {
 		_, setting := v.call(t, http.MethodGet, path, "")

@@ -166,6 +166,12 @@ func configMessages(
 		if len(names) > 0 && !slices.Contains(names, e.Name) {
 			continue
 		}
+		synonyms := make([]*sluicev1.ConfigSynonym, 0, len(e.From))
+		for _, from := range e.From {
+			synonyms = append(synonyms, &sluicev1.ConfigSynonym{
+				Name: from.Name, Value: from.Value, Source: sources[from.Source],
+			})
+		}
 		messages = append(messages, &sluicev1.ConfigEntry{
 			Name:          e.Name,
 			Value:         e.Value,
@@ -174,6 +180,7 @@ func configMessages(
 			Type:          e.Type.String(),
 			ReadOnly:      !e.Dynamic,
 			Documentation: e.Doc + " It takes " + e.Allowed() + ".",
+			Synonyms:      synonyms,
 		})
 	}
 	return messages

@@ -64,6 +64,13 @@ func TestTopicSettingsChangeAtOnce(t *testing.T) {
 	e = entry(t, changed.GetConfigs(), "retention.ms")
 	assert.Equal(t, "5000", e.GetValue())
 	assert.Equal(t, sluicev1.ConfigSource_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG, e.GetSource())
+	require.Len(t, e.GetSynonyms(), 2)
+	assert.Equal(t, []string{"retention.ms", "5000", "log.retention.hours", "168"}, []string{
+		e.GetSynonyms()[0].GetName(), e.GetSynonyms()[0].GetValue(),
+		e.GetSynonyms()[1].GetName(), e.GetSynonyms()[1].GetValue(),
+	})
+	assert.Equal(t, sluicev1.ConfigSource_CONFIG_SOURCE_DEFAULT_CONFIG,
+		e.GetSynonyms()[1].GetSource())
 	assert.EqualValues(t, 5000, f.partition("t", 0).Config().RetentionMs)
 	_, err = f.log.Produce(t.Context(), records(&sluicev1.ProduceRecord{
 		Value: make([]byte, 300),

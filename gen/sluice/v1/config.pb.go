@@ -104,6 +104,10 @@ type ConfigEntry struct {
 	ReadOnly bool `protobuf:"varint,6,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// What it does, with its unit and range.
 	Documentation string `protobuf:"bytes,7,opt,name=documentation,proto3" json:"documentation,omitempty"`
+	// Every place where it is set, the one that applies first and the default last.
+	// A topic's setting may come from a broker's of another name, which may have
+	// another unit: retention.ms from log.retention.hours.
+	Synonyms      []*ConfigSynonym `protobuf:"bytes,8,rep,name=synonyms,proto3" json:"synonyms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +191,77 @@ func (x *ConfigEntry) GetDocumentation() string {
 	return ""
 }
 
+func (x *ConfigEntry) GetSynonyms() []*ConfigSynonym {
+	if x != nil {
+		return x.Synonyms
+	}
+	return nil
+}
+
+// A place where a value of a setting comes from.
+type ConfigSynonym struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the setting that has the value there.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value, in the unit of that setting.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Which place it is.
+	Source        ConfigSource `protobuf:"varint,3,opt,name=source,proto3,enum=sluice.v1.ConfigSource" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSynonym) Reset() {
+	*x = ConfigSynonym{}
+	mi := &file_sluice_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSynonym) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSynonym) ProtoMessage() {}
+
+func (x *ConfigSynonym) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSynonym.ProtoReflect.Descriptor instead.
+func (*ConfigSynonym) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ConfigSynonym) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigSynonym) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ConfigSynonym) GetSource() ConfigSource {
+	if x != nil {
+		return x.Source
+	}
+	return ConfigSource_CONFIG_SOURCE_UNSPECIFIED
+}
+
 // A request for settings. Neither `topic` nor `broker_id`: the cluster's, which
 // apply to every broker that has none of its own.
 type DescribeConfigsRequest struct {
@@ -206,7 +281,7 @@ type DescribeConfigsRequest struct {
 
 func (x *DescribeConfigsRequest) Reset() {
 	*x = DescribeConfigsRequest{}
-	mi := &file_sluice_v1_config_proto_msgTypes[1]
+	mi := &file_sluice_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -218,7 +293,7 @@ func (x *DescribeConfigsRequest) String() string {
 func (*DescribeConfigsRequest) ProtoMessage() {}
 
 func (x *DescribeConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_config_proto_msgTypes[1]
+	mi := &file_sluice_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -231,7 +306,7 @@ func (x *DescribeConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeConfigsRequest.ProtoReflect.Descriptor instead.
 func (*DescribeConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_sluice_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DescribeConfigsRequest) GetResource() isDescribeConfigsRequest_Resource {
@@ -295,7 +370,7 @@ type DescribeConfigsResponse struct {
 
 func (x *DescribeConfigsResponse) Reset() {
 	*x = DescribeConfigsResponse{}
-	mi := &file_sluice_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +382,7 @@ func (x *DescribeConfigsResponse) String() string {
 func (*DescribeConfigsResponse) ProtoMessage() {}
 
 func (x *DescribeConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +395,7 @@ func (x *DescribeConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeConfigsResponse.ProtoReflect.Descriptor instead.
 func (*DescribeConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DescribeConfigsResponse) GetConfigs() []*ConfigEntry {
@@ -352,7 +427,7 @@ type AlterConfigsRequest struct {
 
 func (x *AlterConfigsRequest) Reset() {
 	*x = AlterConfigsRequest{}
-	mi := &file_sluice_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +439,7 @@ func (x *AlterConfigsRequest) String() string {
 func (*AlterConfigsRequest) ProtoMessage() {}
 
 func (x *AlterConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +452,7 @@ func (x *AlterConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterConfigsRequest.ProtoReflect.Descriptor instead.
 func (*AlterConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AlterConfigsRequest) GetResource() isAlterConfigsRequest_Resource {
@@ -455,7 +530,7 @@ type AlterConfigsResponse struct {
 
 func (x *AlterConfigsResponse) Reset() {
 	*x = AlterConfigsResponse{}
-	mi := &file_sluice_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +542,7 @@ func (x *AlterConfigsResponse) String() string {
 func (*AlterConfigsResponse) ProtoMessage() {}
 
 func (x *AlterConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +555,7 @@ func (x *AlterConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterConfigsResponse.ProtoReflect.Descriptor instead.
 func (*AlterConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AlterConfigsResponse) GetConfigs() []*ConfigEntry {
@@ -494,7 +569,7 @@ var File_sluice_v1_config_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x16sluice/v1/config.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17sluice/v1/options.proto\"\xe4\x01\n" +
+	"\x16sluice/v1/config.proto\x12\tsluice.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17sluice/v1/options.proto\"\x9a\x02\n" +
 	"\vConfigEntry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12/\n" +
@@ -502,7 +577,12 @@ const file_sluice_v1_config_proto_rawDesc = "" +
 	"\rdefault_value\x18\x04 \x01(\tR\fdefaultValue\x12\x12\n" +
 	"\x04type\x18\x05 \x01(\tR\x04type\x12\x1b\n" +
 	"\tread_only\x18\x06 \x01(\bR\breadOnly\x12$\n" +
-	"\rdocumentation\x18\a \x01(\tR\rdocumentation\"q\n" +
+	"\rdocumentation\x18\a \x01(\tR\rdocumentation\x124\n" +
+	"\bsynonyms\x18\b \x03(\v2\x18.sluice.v1.ConfigSynonymR\bsynonyms\"j\n" +
+	"\rConfigSynonym\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12/\n" +
+	"\x06source\x18\x03 \x01(\x0e2\x17.sluice.v1.ConfigSourceR\x06source\"q\n" +
 	"\x16DescribeConfigsRequest\x12\x16\n" +
 	"\x05topic\x18\x01 \x01(\tH\x00R\x05topic\x12\x1d\n" +
 	"\tbroker_id\x18\x02 \x01(\x05H\x00R\bbrokerId\x12\x14\n" +
@@ -548,30 +628,33 @@ func file_sluice_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_sluice_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_sluice_v1_config_proto_goTypes = []any{
 	(ConfigSource)(0),               // 0: sluice.v1.ConfigSource
 	(*ConfigEntry)(nil),             // 1: sluice.v1.ConfigEntry
-	(*DescribeConfigsRequest)(nil),  // 2: sluice.v1.DescribeConfigsRequest
-	(*DescribeConfigsResponse)(nil), // 3: sluice.v1.DescribeConfigsResponse
-	(*AlterConfigsRequest)(nil),     // 4: sluice.v1.AlterConfigsRequest
-	(*AlterConfigsResponse)(nil),    // 5: sluice.v1.AlterConfigsResponse
-	nil,                             // 6: sluice.v1.AlterConfigsRequest.ConfigsEntry
+	(*ConfigSynonym)(nil),           // 2: sluice.v1.ConfigSynonym
+	(*DescribeConfigsRequest)(nil),  // 3: sluice.v1.DescribeConfigsRequest
+	(*DescribeConfigsResponse)(nil), // 4: sluice.v1.DescribeConfigsResponse
+	(*AlterConfigsRequest)(nil),     // 5: sluice.v1.AlterConfigsRequest
+	(*AlterConfigsResponse)(nil),    // 6: sluice.v1.AlterConfigsResponse
+	nil,                             // 7: sluice.v1.AlterConfigsRequest.ConfigsEntry
 }
 var file_sluice_v1_config_proto_depIdxs = []int32{
 	0, // 0: sluice.v1.ConfigEntry.source:type_name -> sluice.v1.ConfigSource
-	1, // 1: sluice.v1.DescribeConfigsResponse.configs:type_name -> sluice.v1.ConfigEntry
-	6, // 2: sluice.v1.AlterConfigsRequest.configs:type_name -> sluice.v1.AlterConfigsRequest.ConfigsEntry
-	1, // 3: sluice.v1.AlterConfigsResponse.configs:type_name -> sluice.v1.ConfigEntry
-	2, // 4: sluice.v1.ConfigService.DescribeConfigs:input_type -> sluice.v1.DescribeConfigsRequest
-	4, // 5: sluice.v1.ConfigService.AlterConfigs:input_type -> sluice.v1.AlterConfigsRequest
-	3, // 6: sluice.v1.ConfigService.DescribeConfigs:output_type -> sluice.v1.DescribeConfigsResponse
-	5, // 7: sluice.v1.ConfigService.AlterConfigs:output_type -> sluice.v1.AlterConfigsResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 1: sluice.v1.ConfigEntry.synonyms:type_name -> sluice.v1.ConfigSynonym
+	0, // 2: sluice.v1.ConfigSynonym.source:type_name -> sluice.v1.ConfigSource
+	1, // 3: sluice.v1.DescribeConfigsResponse.configs:type_name -> sluice.v1.ConfigEntry
+	7, // 4: sluice.v1.AlterConfigsRequest.configs:type_name -> sluice.v1.AlterConfigsRequest.ConfigsEntry
+	1, // 5: sluice.v1.AlterConfigsResponse.configs:type_name -> sluice.v1.ConfigEntry
+	3, // 6: sluice.v1.ConfigService.DescribeConfigs:input_type -> sluice.v1.DescribeConfigsRequest
+	5, // 7: sluice.v1.ConfigService.AlterConfigs:input_type -> sluice.v1.AlterConfigsRequest
+	4, // 8: sluice.v1.ConfigService.DescribeConfigs:output_type -> sluice.v1.DescribeConfigsResponse
+	6, // 9: sluice.v1.ConfigService.AlterConfigs:output_type -> sluice.v1.AlterConfigsResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_config_proto_init() }
@@ -580,11 +663,11 @@ func file_sluice_v1_config_proto_init() {
 		return
 	}
 	file_sluice_v1_options_proto_init()
-	file_sluice_v1_config_proto_msgTypes[1].OneofWrappers = []any{
+	file_sluice_v1_config_proto_msgTypes[2].OneofWrappers = []any{
 		(*DescribeConfigsRequest_Topic)(nil),
 		(*DescribeConfigsRequest_BrokerId)(nil),
 	}
-	file_sluice_v1_config_proto_msgTypes[3].OneofWrappers = []any{
+	file_sluice_v1_config_proto_msgTypes[4].OneofWrappers = []any{
 		(*AlterConfigsRequest_Topic)(nil),
 		(*AlterConfigsRequest_BrokerId)(nil),
 	}
@@ -594,7 +677,7 @@ func file_sluice_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_config_proto_rawDesc), len(file_sluice_v1_config_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
