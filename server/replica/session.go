@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +25,11 @@ const (
 	sessionBytesMax   = 8 << 20 // of records in one response
 )
 
+// newsDelay is for how long a follower that has all records is not told a new high
+// watermark, if no answer goes to its node before that: most of them come with the
+// next records. It is what a follower's readers wait for longer than the leader's.
+const newsDelay = 5 * time.Millisecond
+
 // session is one follower node that replicates from this one. One goroutine
 // takes positions, another sends answers; between them stand at most one armed
 // position for each partition.
@@ -39,9 +43,11 @@ type session struct {
 	ready chan struct{} // has a token when queue may have something
 	later []*armed      // held up by the throttle; the sender's
 
-	mu    sync.Mutex
-	queue []*armed
-	taken map[*Partition]bool // partitions that were asked for; nil once it has left
+	mu     sync.Mutex
+	queue  []*armed
+	soon   []*armed            // go into queue with the next answer, or after newsDelay
+	waking bool                // after newsDelay
+	taken  map[*Partition]bool // partitions that were asked for; nil once it has left
 }
 
 // armed is a position that waits for something to tell.
@@ -54,6 +60,7 @@ type armed struct {
 	answer   answer         // other than outcomeTaken: to be sent at once
 	hw       storage.Offset // that the follower knows; guarded by p.mu
 	queued   bool           // guarded by session.mu
+	soon     bool           // in session.soon; guarded by session.mu
 	held     bool           // in session.later; the sender's
 }
 
@@ -194,6 +201,45 @@ func (s *session) enqueue(a *armed) {
 	}
 }
 
+// enqueueSoon lets a position be answered with the next one, or a little later.
+func (s *session) enqueueSoon(a *armed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.queued || a.soon {
+		return
+	}
+	a.soon = true
+	s.soon = append(s.soon, a)
+	if !s.waking {
+		s.waking = true
+		time.AfterFunc(newsDelay, s.wake)
+	}
+}
+
+// wake answers what enqueueSoon took and no answer has taken with it.
+func (s *session) wake() {
+	s.mu.Lock()
+	s.waking = false
+	s.promote()
+	s.mu.Unlock()
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// promote moves what is to be answered soon into the queue. The lock is held.
+func (s *session) promote() {
+	for _, a := range s.soon {
+		if a.soon = false; !a.queued {
+			a.queued = true
+			s.queue = append(s.queue, a)
+		}
+	}
+	clear(s.soon)
+	s.soon = s.soon[:0]
+}
+
 // leave forgets what the session waited for.
 func (s *session) leave() {
 	s.mu.Lock()
@@ -249,6 +295,9 @@ func (s *session) next(ctx context.Context) *replicav1.FetchResponse {
 	left := s.bytesMax
 	for len(response.Answers) < answersMax && left > 0 {
 		s.mu.Lock()
+		if len(s.queue) == 0 && len(response.Answers) > 0 {
+			s.promote()
+		}
 		if len(s.queue) == 0 {
 			s.mu.Unlock()
 			break
@@ -360,94 +409,6 @@ func replyOf(m *replicav1.PartitionAnswer) (reply, error) {
 		r.base = storage.Offset(h.BaseOffset)
 	}
 	return r, nil
-}
-
-// arm lets a leader take note of a position, and keeps it until there is
-// something to tell.
-func (p *Partition) arm(a *armed) {
-	now := p.set.cfg.Clock()
-	p.mu.Lock()
-	moved, joins := false, false
-	if l := p.leader; l == nil {
-		a.answer = answer{outcome: outcomeUnknownEpoch}
-	} else {
-		l.wrote(p.log.WrittenEnd())
-		a.answer = l.fetched(a.position, p.log.Start(), p.log.EndOffsetForEpoch, now)
-		if a.answer.outcome == outcomeTaken {
-			p.armed[a.position.node] = a
-			if moved = p.advance(); moved {
-				p.tell()
-			}
-			joins = !l.inSync(a.position.node)
-		}
-	}
-	if a.answer.outcome != outcomeTaken || p.tells(a) {
-		a.session.enqueue(a)
-	}
-	waiting := len(p.waiters) > 0
-	p.mu.Unlock()
-	if moved && waiting {
-		p.settle()
-	}
-	if joins {
-		p.propose(now)
-	}
-}
-
-// tells reports whether there is something to tell a follower. The lock is held.
-func (p *Partition) tells(a *armed) bool {
-	return p.leader != nil && (a.position.offset < p.leader.written || a.hw < p.leader.hw)
-}
-
-// tell queues the positions of followers for whom there is something. The lock
-// is held.
-func (p *Partition) tell() {
-	for _, a := range p.armed {
-		if p.tells(a) {
-			a.session.enqueue(a)
-		}
-	}
-}
-
-// told returns up to where a follower may read, and the high watermark, which it
-// then knows. It reports false if the position is no longer waited on.
-func (p *Partition) told(a *armed) (end, hw storage.Offset, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.armed[a.position.node] != a || p.leader == nil ||
-		p.leader.epoch != a.position.epoch {
-		return 0, 0, false
-	}
-	a.hw = p.leader.hw
-	return p.leader.written, p.leader.hw, true
-}
-
-// adds reports whether a reassignment adds a node to the replicas.
-func (p *Partition) adds(node int32) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Contains(p.assigned.State.Adding, node)
-}
-
-// moveRate is leader.replication.throttled.rate as it is now.
-func (r *Replicas) moveRate() int64 { return r.cfg.Cluster.BrokerSettings().MoveBytesPerSecond }
-
-// served ends a position that was answered with records.
-func (p *Partition) served(a *armed) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.armed[a.position.node] == a {
-		delete(p.armed, a.position.node)
-	}
-}
-
-// disarm forgets the position of a session.
-func (p *Partition) disarm(s *session) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a := p.armed[s.node]; a != nil && a.session == s {
-		delete(p.armed, s.node)
-	}
 }
 
 // propose asks the cluster for a change of the in-sync set, if there is one to
