@@ -71,8 +71,7 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 
 	for round := range rollingRounds {
 		for _, p := range c.nodes {
-			_, err := client.ElectPreferred(ctx, rollingTopic) // so that there is what to hand over
-			require.NoError(t, err)
+			require.NoError(t, spreadLead(ctx, client)) // so that there is what to hand over
 			begun := time.Now()
 			require.NoError(t, p.stop(), "node %d stops in order", p.id)
 			took := time.Since(begun)
@@ -99,6 +98,19 @@ func TestRollingRestartFailsNoCall(t *testing.T) {
 	assert.Equal(t, written.Load(), getAll(ctx, c, fail), "records over HTTP, each once")
 	t.Logf("%d records, %d restarts, %d failed calls, %d HTTP requests sent again",
 		written.Load(), rollingRounds*len(c.nodes), failed.Load(), again.Load())
+}
+
+// spreadLead gives every node partitions to lead. Some node may not know yet who is the
+// controller now.
+func spreadLead(ctx context.Context, client *sluice.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, wholeTime)
+	defer cancel()
+	for {
+		_, err := client.ElectPreferred(ctx, rollingTopic)
+		if err == nil || sleep(ctx, retryPause) != nil {
+			return err
+		}
+	}
 }
 
 // handedOver checks that all that a node led had other leaders before it was gone, in
