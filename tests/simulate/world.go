@@ -3,10 +3,11 @@
 // and their records on disk.
 //
 // A seed decides how long the sessions of nodes are, which faults there are, of which
-// node, when and for how long, what every client does next, and how long each message
-// of a direction and each sync of a disk takes, counted from the first. All that is
-// the same each time. What is not, and cannot be in a process whose scheduler has no
-// seed: which of the goroutines that can run at the same moment runs first, which case
+// node, for how long and when (to the millisecond, unless the repair of the one before
+// takes longer in one run than in another, or the fault waits for something that is not
+// synced), what every client does next, and how long each message of a direction and
+// each sync of a disk takes, counted from the first. All that is the same each time.
+// What is not, and cannot be in a process whose scheduler has no seed: which of the goroutines that can run at the same moment runs first, which case
 // of a select is taken where several can be, ids that are drawn at random (of nodes,
 // topics and starts), the order of maps, and how many bytes gRPC puts into one
 // message. So what is on its way when a fault comes may differ, and a seed that fails
