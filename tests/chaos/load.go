@@ -72,6 +72,7 @@ type producer struct {
 
 const (
 	callTime    = 5 * time.Second
+	produceTime = 2 * time.Second // a node that says nothing is not waited for any longer
 	batchMax    = 5
 	retryPause  = 100 * time.Millisecond
 	settleLimit = 2 * time.Minute
@@ -115,7 +116,7 @@ func (p *producer) write(ctx context.Context, partition int32) {
 	sequence := p.next[partition]
 	request := &sluicev1.ProduceRequest{
 		Topic: p.ledger.topic, Partition: &partition, ProducerId: &p.id, ProducerEpoch: &p.epoch,
-		BaseSequence: &sequence, Timeout: durationpb.New(callTime),
+		BaseSequence: &sequence, Timeout: durationpb.New(produceTime),
 	}
 	var payloads []string
 	for range 1 + p.random.IntN(batchMax) {
@@ -127,7 +128,7 @@ func (p *producer) write(ctx context.Context, partition int32) {
 	}
 	deadline := time.Now().Add(settleLimit)
 	for {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), produceTime)
 		answer, err := sluicev1.NewLogServiceClient(p.any().conn).Produce(call, request)
 		cancel()
 		if err == nil {
