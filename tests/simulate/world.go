@@ -7,12 +7,13 @@
 // takes longer in one run than in another, or the fault waits for something that is not
 // synced), what every client does next, and how long each message of a direction and
 // each sync of a disk takes, counted from the first. All that is the same each time.
-// What is not, and cannot be in a process whose scheduler has no seed: which of the goroutines that can run at the same moment runs first, which case
-// of a select is taken where several can be, ids that are drawn at random (of nodes,
-// topics and starts), the order of maps, and how many bytes gRPC puts into one
-// message. So what is on its way when a fault comes may differ, and a seed that fails
-// may pass the next time: `go test ./tests/simulate -run 'Virtual/seed_7$' -count 20`
-// with CLUSTER_SEED=7. The simulation of the cores in server/replica repeats all.
+// What is not, and cannot be in a process whose scheduler has no seed: which of the
+// goroutines that can run at the same moment runs first, which case of a select is
+// taken where several can be, ids that are drawn at random (of nodes, topics and
+// starts), the order of maps, and how many bytes gRPC puts into one message. So what is
+// on its way when a fault comes may differ, and a seed that fails may pass the next
+// time: `go test ./tests/simulate -run 'Virtual/seed_7$' -count 20` with
+// CLUSTER_SEED=7. The simulation of the cores in server/replica repeats all.
 package simulate
 
 import (
