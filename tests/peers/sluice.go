@@ -40,7 +40,7 @@ func runSluice(
 		return result{}, err
 	}
 	defer stop(node)
-	conn, err := dial(address)
+	conn, err := dial(address, way)
 	if err != nil {
 		return result{}, err
 	}
@@ -52,7 +52,7 @@ func runSluice(
 	}
 	var producers []send
 	for i := range j.Producers {
-		conn, err := dial(address)
+		conn, err := dial(address, way)
 		if err != nil {
 			return result{}, err
 		}
@@ -141,11 +141,19 @@ func stop(server *exec.Cmd) {
 	_ = server.Wait()                       // what it ends with changes no number
 }
 
-func dial(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// As the Go client does.
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec())),
-		grpc.WithWriteBufferSize(wire.SocketBufferBytes))
+// dial connects to a node as a careful user of generated stubs does, or, for streams,
+// as the Go client does.
+func dial(address string, way sluiceWay) (*grpc.ClientConn, error) {
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithWriteBufferSize(wire.SocketBufferBytes),
+		grpc.WithInitialWindowSize(4 << 20), grpc.WithInitialConnWindowSize(16 << 20),
+	}
+	if way == streamedBatches {
+		options = append(options,
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec())))
+	}
+	return grpc.NewClient(address, options...)
 }
 
 // sluiceProducer returns what sends the batches of one producer. As a client does,
@@ -153,6 +161,7 @@ func dial(address string) (*grpc.ClientConn, error) {
 func sluiceProducer(
 	ctx context.Context, log sluicev1.LogServiceClient, way sluiceWay, values [][]byte,
 ) (send, error) {
+	var encoded []byte
 	request := func() (*sluicev1.ProduceRequest, error) {
 		r := &sluicev1.ProduceRequest{Topic: topic, Partition: new(int32(0))}
 		if way == plainRecords {
@@ -165,7 +174,8 @@ func sluiceProducer(
 			r.Acks = sluicev1.Acks_ACKS_LEADER
 		}
 		var err error
-		r.RecordBatch, err = encode(values)
+		encoded, err = encode(encoded[:0], values) // gRPC's own codec has copied it
+		r.RecordBatch = encoded
 		return r, err
 	}
 	if way != streamedBatches {
@@ -192,7 +202,7 @@ func sendStreamed(
 		bytes += len(value) + 64
 	}
 	encoded, err := wire.NewBatch(bytes, func(dst []byte) ([]byte, error) {
-		return encodeInto(dst, values)
+		return encode(dst, values)
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func storageWork(args []string) error {
 	}
 	var producers []send
 	for i := range j.Producers {
-		encoded, err := encode(values(j, i))
+		encoded, err := encode(nil, values(j, i))
 		if err != nil {
 			return err
 		}
@@ -61,11 +61,8 @@ func storageWork(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// encode makes a RecordBatch v2 of values.
-func encode(values [][]byte) ([]byte, error) { return encodeInto(nil, values) }
-
-// encodeInto appends it to dst.
-func encodeInto(dst []byte, values [][]byte) ([]byte, error) {
+// encode appends a RecordBatch v2 of values to dst.
+func encode(dst []byte, values [][]byte) ([]byte, error) {
 	records := make([]batch.Record, len(values))
 	for i, value := range values {
 		records[i] = batch.Record{Timestamp: 1, Value: value}
