@@ -22,6 +22,8 @@ var rules = contract.Rules{
 		`body\.format: "JSON" is none of`,
 		// Text in ISO 8859-1, which v3 takes.
 		`/records: body: it is not UTF-8$`,
+		// What is wrong with an entry of a batch, whose own failure says so.
+		`/records:batch: body\.entries\[0\]\.\w+ is missing beside producer_id$`,
 	),
 	Beyond: slices.Concat(existing, meanings, either, syntax, schemas),
 }
@@ -56,6 +58,8 @@ var existing = slices.Concat(
 		`400 Invalid replica assignment: partition 0: there is no available node 9`,
 		invalid+`replicas_assignments: partition 1 is there, and not all before it`,
 		`400 Topic 'orders' already exists\.`),
+	refusals(`GET `+v3Topics+`/{topic}/default-configs`,
+		`400 Topic 'orders' already exists\.`, `422 Payload error\. Invalid topic name\.`),
 	refusals(`POST /v1/topics/{topic}:addPartitions|PATCH `+v3Topics+`/{topic}`,
 		`400 Invalid number of partitions: topic orders has 2 partitions, and 1 are not more`,
 		`400 Topic already has 2 partitions\.`),

@@ -13,6 +13,7 @@ var v3ConfigRoutes = []v3Route{
 	{http.MethodPost, "/topics/-/configs:alter", v3AlterAllTopics, nil},
 	{http.MethodGet, "/brokers/-/configs", v3AllBrokerConfigs, nil},
 	{http.MethodGet, "/topics/{topic}/configs", v3Configs(topicConfigs), nil},
+	{http.MethodGet, "/topics/{topic}/default-configs", v3DefaultConfigs, nil},
 	{http.MethodPost, "/topics/{topic}/configs:alter", v3AlterConfigs(topicConfigs), nil},
 	{http.MethodGet, "/topics/{topic}/configs/{name}", v3Config(topicConfigs), nil},
 	{http.MethodPut, "/topics/{topic}/configs/{name}", v3SetConfig(topicConfigs), nil},
@@ -289,6 +290,35 @@ func v3AlterConfigs(find owner) v3Handler {
 		}
 		return nil, o.alter(c, changes, validateOnly)
 	}
+}
+
+// v3DefaultConfigs lists the settings that a topic would have that is not there
+// yet. As in the REST Proxy they have no synonyms.
+func v3DefaultConfigs(c *v3Call) (any, error) {
+	name := c.p["topic"]
+	if !isTopicName(name) {
+		return nil, payloadError("Invalid topic name.")
+	}
+	_, err := c.topicOf(name)
+	if err == nil {
+		return nil, v3Refused("Topic '%s' already exists.", name)
+	}
+	if !isAbsent(err) {
+		return nil, err
+	}
+	answer, err := c.g.configs.DescribeConfigs(c.ctx, &sluicev1.DescribeConfigsRequest{
+		Resource: &sluicev1.DescribeConfigsRequest_NewTopic{NewTopic: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	o, list := c.topicOwner(name), []v3ConfigData{}
+	for _, entry := range answer.GetConfigs() {
+		data := o.data(c, entry)
+		data.Synonyms = []v3Synonym{}
+		list = append(list, data)
+	}
+	return c.list(o.kind, c.url("/topics", name, "/default-configs"), list), nil
 }
 
 // v3AllTopicConfigs lists the settings of all topics.

@@ -194,6 +194,15 @@ func TestV3Configs(t *testing.T) {
 	assert.Equal(t, "delete", value(path))
 	assert.Equal(t, "86400000", value("/topics/orders/configs/retention.ms"))
 
+	_, defaults := v.call(t, http.MethodGet, "/topics/new/default-configs", "")
+	assert.Equal(t, v.url+v.base+"/topics/new/default-configs", at(defaults, "metadata")["self"])
+	assert.Equal(t, "KafkaTopicConfigList", defaults["kind"])
+	answer, _ = v.call(t, http.MethodGet, "/topics/new/default-configs", "")
+	new := strings.NewReplacer("orders", "new", "%", "delete", "^", "true", "!",
+		"DEFAULT_CONFIG").Replace(setting) + `]}`
+	assert.Contains(t, answer.body, strings.NewReplacer("$", v.url+v.base, "#", v.id, "\n", "",
+		"\t", "").Replace(new))
+
 	v.exact(t, "/broker-configs", `{"kind":"KafkaClusterConfigList","metadata":{
 		"self":"$/broker-configs","next":null},"data":[]}`)
 	const hours = "/broker-configs/log.retention.ms"
@@ -242,6 +251,8 @@ func TestV3Errors(t *testing.T) {
 			"GET /topics/orders/partitions/0/offset?offset_type=middle", "", 400, 400,
 			"earliest_and_latest",
 		},
+		{"GET /topics/orders/default-configs", "", 400, 40002, "Topic 'orders' already exists."},
+		{"GET /topics/a%20b/default-configs", "", 422, 42206, "Invalid topic name."},
 		{"GET /brokers/7", "", 404, 404, "Broker 7 cannot be found."},
 		{"GET /brokers/x/configs", "", 404, 404, "Broker x cannot be found."},
 		{"GET /topics?page=2", "", 400, 400, "page: no such parameter"},

@@ -31,6 +31,12 @@ func (c *configService) DescribeConfigs(
 			return nil, err
 		}
 		entries = c.s.cluster.TopicEntries(t.Topic)
+	case *sluicev1.DescribeConfigsRequest_NewTopic:
+		if !of.NewTopic {
+			return nil, fault.InvalidRequest.With().At("new_topic", "is false, true or absent")
+		}
+		scope = setting.ScopeTopic
+		entries = c.s.cluster.TopicEntries(cluster.Topic{})
 	case *sluicev1.DescribeConfigsRequest_BrokerId:
 		if _, err := c.s.broker(of.BrokerId); err != nil {
 			return nil, err

@@ -36,6 +36,25 @@ func alterTopic(name string, set map[string]string, unset ...string,
 	}
 }
 
+func TestWhatANewTopicWouldHave(t *testing.T) {
+	f := begin(t)
+	ofNew := &sluicev1.DescribeConfigsRequest{
+		Resource: &sluicev1.DescribeConfigsRequest_NewTopic{NewTopic: true},
+		Names:    []string{"retention.ms"},
+	}
+	_, err := f.configs.AlterConfigs(t.Context(), &sluicev1.AlterConfigsRequest{
+		Configs: map[string]string{"log.retention.ms": "7000"},
+	})
+	require.NoError(t, err)
+	answer, err := f.configs.DescribeConfigs(t.Context(), ofNew)
+	require.NoError(t, err)
+	require.Len(t, answer.GetConfigs(), 1)
+	assert.Equal(t, "7000", answer.GetConfigs()[0].GetValue())
+	ofNew.Resource = &sluicev1.DescribeConfigsRequest_NewTopic{}
+	_, err = f.configs.DescribeConfigs(t.Context(), ofNew)
+	refused(t, err, fault.InvalidRequest, "new_topic")
+}
+
 func TestTopicSettingsChangeAtOnce(t *testing.T) {
 	f := begin(t)
 	f.create("t", 1)

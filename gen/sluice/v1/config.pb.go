@@ -272,6 +272,7 @@ type DescribeConfigsRequest struct {
 	//
 	//	*DescribeConfigsRequest_Topic
 	//	*DescribeConfigsRequest_BrokerId
+	//	*DescribeConfigsRequest_NewTopic
 	Resource isDescribeConfigsRequest_Resource `protobuf_oneof:"resource"`
 	// Only these settings. Empty: all.
 	Names         []string `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"`
@@ -334,6 +335,15 @@ func (x *DescribeConfigsRequest) GetBrokerId() int32 {
 	return 0
 }
 
+func (x *DescribeConfigsRequest) GetNewTopic() bool {
+	if x != nil {
+		if x, ok := x.Resource.(*DescribeConfigsRequest_NewTopic); ok {
+			return x.NewTopic
+		}
+	}
+	return false
+}
+
 func (x *DescribeConfigsRequest) GetNames() []string {
 	if x != nil {
 		return x.Names
@@ -355,9 +365,16 @@ type DescribeConfigsRequest_BrokerId struct {
 	BrokerId int32 `protobuf:"varint,2,opt,name=broker_id,json=brokerId,proto3,oneof"`
 }
 
+type DescribeConfigsRequest_NewTopic struct {
+	// What a topic would have that is created now with no settings of its own.
+	NewTopic bool `protobuf:"varint,4,opt,name=new_topic,json=newTopic,proto3,oneof"`
+}
+
 func (*DescribeConfigsRequest_Topic) isDescribeConfigsRequest_Resource() {}
 
 func (*DescribeConfigsRequest_BrokerId) isDescribeConfigsRequest_Resource() {}
+
+func (*DescribeConfigsRequest_NewTopic) isDescribeConfigsRequest_Resource() {}
 
 // The answer to DescribeConfigs.
 type DescribeConfigsResponse struct {
@@ -582,10 +599,11 @@ const file_sluice_v1_config_proto_rawDesc = "" +
 	"\rConfigSynonym\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12/\n" +
-	"\x06source\x18\x03 \x01(\x0e2\x17.sluice.v1.ConfigSourceR\x06source\"q\n" +
+	"\x06source\x18\x03 \x01(\x0e2\x17.sluice.v1.ConfigSourceR\x06source\"\x90\x01\n" +
 	"\x16DescribeConfigsRequest\x12\x16\n" +
 	"\x05topic\x18\x01 \x01(\tH\x00R\x05topic\x12\x1d\n" +
-	"\tbroker_id\x18\x02 \x01(\x05H\x00R\bbrokerId\x12\x14\n" +
+	"\tbroker_id\x18\x02 \x01(\x05H\x00R\bbrokerId\x12\x1d\n" +
+	"\tnew_topic\x18\x04 \x01(\bH\x00R\bnewTopic\x12\x14\n" +
 	"\x05names\x18\x03 \x03(\tR\x05namesB\n" +
 	"\n" +
 	"\bresource\"K\n" +
@@ -666,6 +684,7 @@ func file_sluice_v1_config_proto_init() {
 	file_sluice_v1_config_proto_msgTypes[2].OneofWrappers = []any{
 		(*DescribeConfigsRequest_Topic)(nil),
 		(*DescribeConfigsRequest_BrokerId)(nil),
+		(*DescribeConfigsRequest_NewTopic)(nil),
 	}
 	file_sluice_v1_config_proto_msgTypes[4].OneofWrappers = []any{
 		(*AlterConfigsRequest_Topic)(nil),
