@@ -207,6 +207,9 @@ func TestBadBatchesAreRefused(t *testing.T) {
 			crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
 		return b
 	}
+	// more counts records that are not there, as its header says throughout.
+	more := good()
+	more[26], more[60] = 4, 5
 	control := batch.DefaultEncodeOptions()
 	control.Control = true
 	transactional := batch.DefaultEncodeOptions()
@@ -225,6 +228,7 @@ func TestBadBatchesAreRefused(t *testing.T) {
 		"cut":             {good()[:70], fault.CorruptMessage},
 		"two batches":     {append(good(), good()...), fault.CorruptMessage},
 		"count":           {sum(change(60, 2)), fault.CorruptMessage},
+		"records missing": {sum(more), fault.CorruptMessage},
 		"last delta":      {sum(change(26, 5)), fault.CorruptMessage},
 		"unknown codec":   {sum(change(22, 7)), fault.CorruptMessage},
 		"control":         {encoded(t, control, "x"), fault.CorruptMessage},

@@ -3,7 +3,7 @@
 # One rule at a time is left out of a copy of the sources, and the tests that are to find it
 # are run. It fails if a rule can be left out unseen, or is not where this script looks for
 # it. The crash suite's part takes power cuts, which need root and /dev/fuse; the short form
-# leaves it out. RULE, a part of a rule's name, chooses some of the rules.
+# leaves it out, and what of bad input is refused. RULE, a part of a rule's name, chooses some of the rules.
 set -euo pipefail
 cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
 short=
@@ -118,6 +118,36 @@ without 'a marker that outlives its transaction' storage/clean.go \
   's/return false, !left, nil/return false, left || true, nil/' storage 'MarkerOutlives'
 without 'an end of compaction at open transactions' storage/clean_pass.go \
   's/c.to = max(from, c.c.txns.decided(c.to))/c.to = max(from, c.to)/' storage 'OpenTransaction'
+# What is refused; the short form leaves it out, for its time.
+if [ -z "$short" ]; then
+  without 'a batch as long as it says' internal/batch/batch.go \
+    's/if int64(h.Length)+prefixBytes != int64(len(b)) {/if h.Length < 0 {/' storage 'LiesAboutItself'
+  without 'the checksum of a batch that comes in' internal/batch/batch.go \
+    's/if sum := checksum(b); sum != h.CRC {/if sum := checksum(b); h.CRC == 0 {/' \
+    storage 'EveryFlippedBit'
+  without 'a batch that is not too large' storage/append.go \
+    's/len(b) > limit {/len(b) > limit<<10 {/' storage 'LiesAboutItself'
+  without 'as many records as the last offset says' storage/append.go \
+    's/if int64(header.Count) != int64/if int64(header.Count) > int64/' storage 'LiesAboutItself'
+  without 'as many records as the batch says' internal/batch/check.go \
+    '/^func checkRecords/,/^}/s/if s.rest() == 0 {/if s.rest() == 0 \&\& i > 0 {\n\t\t\tbreak\n\t\t}\n\t\t&/' \
+    server 'BadBatches'
+  without 'an append after the close that is told so' storage/writer.go \
+    '/!s.queue.push(o)/,/}/s/return ErrClosed/return ErrWithdrawn/' storage 'MeetTheClose'
+  without 'the format of a directory' storage/evidence.go \
+    's/case m.Format != formatVersion:/case m.Format < formatVersion:/' storage 'Foreign'
+  without 'the node of a directory' storage/evidence.go \
+    's/case m.NodeID != cfg.NodeID:/case m.NodeID < 0:/' storage 'Foreign'
+  without 'the cluster of a directory' storage/evidence.go \
+    's/m.ClusterID != cfg.ClusterID:/m.ClusterID < cfg.ClusterID[:0]:/' storage 'Foreign'
+  without 'one store in a directory of two names' storage/disk_unix.go \
+    's/return ErrLocked/return nil/' storage 'TestLinks'
+  without 'a directory that can be written to' storage/open.go \
+    '/^func lockDir/,/^}/s/, os.O_RDWR|os.O_CREATE, 0o600)/, os.O_RDONLY, 0)/' \
+    storage 'CannotBeWrittenTo'
+  without 'a clock that is not believed at once' storage/retention.go \
+    's/|| ahead <= jump || c.settled/|| ahead != jump || c.settled/' storage 'Clock'
+fi
 [ "$tried" -gt 0 ] || { echo "no rule has '$chosen' in its name" >&2; exit 2; }
 echo "$((tried - unseen)) of $tried found"
 exit "$((unseen > 0))"
