@@ -18,10 +18,14 @@ import (
 
 // BenchmarkIdleConsumers reports what a consumer instance takes that nobody reads,
 // in a whole node with nothing else to do: one that was only made, one that has a
-// partition assigned, and one that is a member of a group, of ten each.
+// partition assigned, and one that is a member of a group, of ten each. 100,000 members
+// send 20,000 heartbeats a second, which is more than a small machine has time for.
 func BenchmarkIdleConsumers(b *testing.B) {
 	for _, count := range []int{10_000, 100_000} {
 		for _, kind := range []string{"made", "assigned", "subscribed"} {
+			if kind == "subscribed" && count > 10_000 {
+				continue
+			}
 			b.Run(fmt.Sprintf("count=%d/%s", count, kind), func(b *testing.B) {
 				benchIdleConsumers(b, count, kind)
 			})
