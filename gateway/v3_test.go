@@ -137,6 +137,11 @@ func TestV3Partitions(t *testing.T) {
 	v.exact(t, "/topics/orders/partitions/1/replicas", `{"kind":"KafkaReplicaList","metadata":
 		{"self":"$/topics/orders/partitions/1/replicas","next":null},"data":[`+replica+`]}`)
 	v.do(t, http.MethodPost, "/topics/orders/partitions/1", `{"records":[{"value":"YQ"}]}`, binary)
+	v.exact(t, "/topics/orders/partitions/1/offset?offset_type=earliest_and_latest", `{
+		"kind":"KafkaPartitionWithOffsets","metadata":{"self":"$/topics/orders/partitions/1/offset",
+		"resource_name":"crn:///kafka=#/topic=orders/partition=1/offset_type=earliest_and_latest"},
+		"cluster_id":"#","topic_name":"orders","partition_id":1,"earliest_offset":0,
+		"latest_offset":1}`)
 	for query, want := range map[string][]any{
 		"": {0.0, nil}, "?offset_type=latest": {nil, 1.0},
 		"?offset_type=earliest_and_latest": {0.0, 1.0}, "?offset=LATEST": {nil, 1.0},

@@ -47,8 +47,14 @@ type v3PartitionData struct {
 	Leader       *v3Link `json:"leader,omitempty"`
 	Replicas     v3Link  `json:"replicas"`
 	Reassignment v3Link  `json:"reassignment"`
-	Earliest     *int64  `json:"earliest_offset,omitempty"`
-	Latest       *int64  `json:"latest_offset,omitempty"`
+}
+
+type v3OffsetsData struct {
+	v3Head
+	TopicName   string `json:"topic_name"`
+	PartitionID int32  `json:"partition_id"`
+	Earliest    *int64 `json:"earliest_offset,omitempty"`
+	Latest      *int64 `json:"latest_offset,omitempty"`
 }
 
 type v3ReplicaData struct {
@@ -256,19 +262,26 @@ func v3PartitionOffset(c *v3Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := c.partitionData(topic, p)
-	data.Metadata.Self += "/offset"
 	query := c.r.URL.Query()
 	kind := query.Get("offset_type")
 	if kind == "" {
 		kind = query.Get("offset")
 	}
+	if kind = strings.ToLower(kind); kind == "" {
+		kind = "earliest"
+	}
 	want := map[string][]string{
-		"": {"earliest"}, "earliest": {"earliest"}, "latest": {"latest"},
+		"earliest": {"earliest"}, "latest": {"latest"},
 		"earliest_and_latest": {"earliest", "latest"},
-	}[strings.ToLower(kind)]
+	}[kind]
 	if want == nil {
 		return nil, v3BadParameter("offset_type", kind, "earliest, latest, earliest_and_latest")
+	}
+	data := v3OffsetsData{
+		v3Head: c.head("KafkaPartitionWithOffsets",
+			c.url("/topics", topic, "/partitions", p.GetPartition(), "/offset"),
+			c.name("topic", topic, "partition", p.GetPartition(), "offset_type", kind)),
+		TopicName: topic, PartitionID: p.GetPartition(),
 	}
 	for _, at := range want {
 		answer, err := c.g.streams.ListOffsets(c.ctx, &sluicev1.ListOffsetsRequest{
