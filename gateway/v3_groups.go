@@ -322,7 +322,7 @@ func v3LagSummary(c *v3Call) (any, error) {
 	return v3LagSummaryData{
 		v3Head: c.head("KafkaConsumerGroupLagSummary",
 			c.url("/consumer-groups", group, "/lag-summary"),
-			c.name("consumer-groups", group)+"/lag-summary"),
+			c.name("consumer-group", group)+"/lag-summary"),
 		ConsumerGroupID: group, MaxLagConsumerID: most.ConsumerID,
 		MaxLagInstanceID: most.InstanceID, MaxLagClientID: most.ClientID,
 		MaxLagTopicName: most.TopicName, MaxLagPartitionID: most.PartitionID,

@@ -387,6 +387,8 @@ func TestV3Groups(t *testing.T) {
 	assert.Equal(t, []any{1.0, 3.0, 2.0, id},
 		[]any{lag["current_offset"], lag["log_end_offset"], lag["lag"], lag["consumer_id"]})
 	_, sum := v.call(t, http.MethodGet, "/consumer-groups/g/lag-summary", "")
+	assert.Equal(t, "crn:///kafka="+v.id+"/consumer-group=g/lag-summary",
+		at(sum, "metadata")["resource_name"])
 	assert.Equal(t, []any{2.0, 2.0, "orders", 0.0},
 		[]any{
 			sum["max_lag"], sum["total_lag"], sum["max_lag_topic_name"],
