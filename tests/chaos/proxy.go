@@ -295,11 +295,7 @@ func finish(conn net.Conn) {
 // source finds which node has opened a connection: the one whose process holds
 // the socket at its other end.
 func (p *proxies) source(conn net.Conn) int {
-	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return stranger
-	}
-	inode := socketOf(remote)
+	inode := socketOf(conn.RemoteAddr(), conn.LocalAddr())
 	if inode == "" {
 		return stranger
 	}
@@ -323,18 +319,31 @@ func (p *proxies) source(conn net.Conn) int {
 	return stranger
 }
 
-// socketOf returns the inode of the socket that is bound to an address, or "".
-func socketOf(at *net.TCPAddr) string {
-	raw, err := os.ReadFile("/proc/net/tcp")
-	ip := at.IP.To4()
-	if err != nil || ip == nil {
-		return ""
-	}
-	local := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], at.Port)
-	for line := range strings.SplitSeq(string(raw), "\n") {
-		if fields := strings.Fields(line); len(fields) > 9 && fields[1] == local {
-			return fields[9]
+// socketOf returns the inode of the socket between two addresses, or "".
+func socketOf(near, far net.Addr) string {
+	local, remote := socketName(near), socketName(far)
+	const tries = 10 // the kernel may leave a socket out of the list while others come and go
+	for range tries {
+		raw, err := os.ReadFile("/proc/net/tcp")
+		if err != nil || local == "" {
+			return ""
+		}
+		for line := range strings.SplitSeq(string(raw), "\n") {
+			fields := strings.Fields(line)
+			if len(fields) > 9 && fields[1] == local && fields[2] == remote {
+				return fields[9]
+			}
 		}
 	}
 	return ""
+}
+
+// socketName writes an address as /proc/net/tcp does; one that is not of IPv4 is "".
+func socketName(of net.Addr) string {
+	at, ok := of.(*net.TCPAddr)
+	if !ok || at.IP.To4() == nil {
+		return ""
+	}
+	ip := at.IP.To4()
+	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], at.Port)
 }
