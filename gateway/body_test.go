@@ -149,7 +149,7 @@ func TestTooManyAtOnceIs429(t *testing.T) {
 	answer := f.do(t, http.MethodGet, "/v1/topics", "")
 	assert.Equal(t, http.StatusTooManyRequests, answer.status)
 	assert.Equal(t, "1", answer.header.Get("Retry-After"))
-	assert.Contains(t, answer.body, "Limits.RequestCountMax")
+	assert.Contains(t, answer.body, "http.max.requests")
 	f.append("orders", 0, "x")
 	assert.Equal(t, http.StatusOK, (<-finished).status)
 	require.Eventually(t, func() bool {

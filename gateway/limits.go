@@ -15,7 +15,7 @@ type Limits struct {
 	// where proxies are, have no such limit. At least 1.
 	ConnectionPerAddressCountMax int
 	// RequestCountMax is how many requests are worked on at once, live streams
-	// not counted; more get 429. At least 1.
+	// not counted; more get 429: http.max.requests. At least 1.
 	RequestCountMax int64
 	// StreamCountMax is how many live streams go on at once; more get 429:
 	// http.max.streams. At least 1.

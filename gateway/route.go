@@ -93,7 +93,7 @@ func (g *Gateway) route(w *response, r *http.Request) {
 func (g *Gateway) call(w *response, r *http.Request, found *route, p params) {
 	w.surface = found.surface
 	if !found.live {
-		leave, err := enter(&g.requests, g.limits.RequestCountMax, "Limits.RequestCountMax")
+		leave, err := enter(&g.requests, g.limits.RequestCountMax, "http.max.requests")
 		if err != nil {
 			g.fail(w, r, err)
 			return

@@ -57,7 +57,7 @@ func (g *Gateway) v3Stream(w *response, r *http.Request, p params) {
 		g.fail(w, r, err)
 		return
 	}
-	leave, err := enter(&g.streamCount, g.limits.StreamCountMax, "Limits.StreamCountMax")
+	leave, err := enter(&g.streamCount, g.limits.StreamCountMax, "http.max.streams")
 	if err != nil {
 		g.fail(w, r, err)
 		return

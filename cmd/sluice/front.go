@@ -47,6 +47,7 @@ func startFront(
 	static := setting.ResolveBroker(setting.Layers{Static: cfg.settings})
 	limits.ConnectionCountMax = static.HTTPConnectionCountMax
 	limits.ConnectionPerAddressCountMax = static.HTTPPerAddressCountMax
+	limits.RequestCountMax = static.HTTPRequestCountMax
 	limits.StreamCountMax = static.HTTPStreamCountMax
 	limits.BodyBytesMax = static.HTTPRequestBytesMax
 	limits.BodyInFlightBytesMax = max(static.HTTPQueuedRequestBytesMax, limits.BodyBytesMax)

@@ -220,6 +220,11 @@ var brokerLimits = []Setting{
 		Unit: UnitBytes,
 		Doc:  "The largest body of an HTTP request, before and after gzip is undone.",
 	}, {
+		Name: "http.max.requests", Type: Int, Default: "2048", Min: 1, Max: 1_000_000,
+		Doc: "How many HTTP requests a node works on at once, those of http.max.streams not " +
+			"counted; more are refused with THROTTLING_QUOTA_EXCEEDED. A consumer of the REST " +
+			"Proxy (v2) that waits for records is one.",
+	}, {
 		Name: "http.max.streams", Type: Int, Default: "2048", Min: 1, Max: 1_000_000,
 		Doc: "How many live streams (server-sent events, lines, WebSockets) a node serves at " +
 			"once; more are refused with THROTTLING_QUOTA_EXCEEDED.",

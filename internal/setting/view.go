@@ -100,6 +100,7 @@ type Broker struct {
 	HTTPPerAddressCountMax      int
 	HTTPRequestBytesMax         int64
 	HTTPQueuedRequestBytesMax   int64
+	HTTPRequestCountMax         int64
 	HTTPStreamCountMax          int64
 	GRPCRequestBytesMax         int
 	MessageDecompressedBytesMax int
@@ -164,6 +165,7 @@ func brokerOf(r resolver) Broker {
 		HTTPConsumerCountMax:        int(r.number("http.max.consumers")),
 		HTTPRequestBytesMax:         r.number("http.max.request.bytes"),
 		HTTPQueuedRequestBytesMax:   r.number("http.queued.max.request.bytes"),
+		HTTPRequestCountMax:         r.number("http.max.requests"),
 		HTTPStreamCountMax:          r.number("http.max.streams"),
 		GRPCRequestBytesMax:         int(r.number("socket.request.max.bytes")),
 		MessageDecompressedBytesMax: int(r.number("message.max.decompressed.bytes")),
