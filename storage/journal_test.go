@@ -2,12 +2,14 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -334,4 +336,52 @@ func TestAWrongCountOfTheDeadLosesNothing(t *testing.T) {
 	c := crashed(t, s)
 	require.Equal(t, VerdictRecovered, c.Verdict(), c.reasons.String())
 	require.Len(t, readAll(t, partitionOf(t, c, 0)), 200)
+}
+
+func TestAPartitionWithoutRecordsKeepsItsEndWithoutTheIndex(t *testing.T) {
+	ctx := t.Context()
+	s := settled(t, testConfig(t.TempDir()))
+	idle, busy, full := createTest(t, s, 0), createTest(t, s, 1), createTest(t, s, 2)
+	for range 3 {
+		appendTest(t, idle, spec{})
+		appendTest(t, full, spec{})
+	}
+	_, err := idle.Trim(ctx, idle.End())
+	require.NoError(t, err)
+	first, err := filepath.Glob(filepath.Join(s.cfg.Dir, journalName, "*.log"))
+	require.NoError(t, err)
+	require.Len(t, first, 1)
+	for range 400 {
+		appendTest(t, busy, spec{size: 20 << 10})
+	}
+	_, err = busy.Trim(ctx, busy.End())
+	require.NoError(t, err)
+	// The sweeper takes the journal file away that says there is an idle partition.
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(first[0])
+		return errors.Is(err, os.ErrNotExist) || s.sweep(ctx) != nil
+	}, time.Minute, 20*time.Millisecond)
+	want := idle.End()
+	require.NoError(t, s.writeCheckpoint())
+
+	cfg := s.cfg
+	cfg.Dir = copyDir(t, s.cfg.Dir)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Dir, databaseName)))
+	c := openTest(t, cfg)
+	require.Equal(t, VerdictLossy, c.Verdict())
+	require.Contains(t, c.reasons.String(),
+		"partition "+testID(0).String()+" is missing, its end was 3")
+	for range 2 { // at once, and from what it has written then
+		p := partitionOf(t, c, 0)
+		require.Equal(t, want, p.Start())
+		require.Equal(t, want, p.End())
+		c = crashed(t, c)
+	}
+	require.NoError(t, c.Settle())
+	p := partitionOf(t, c, 0)
+	at := appendTest(t, p, spec{pid: 7})
+	require.Equal(t, want, at.BaseOffset)
+	c = reopen(t, c)
+	require.Equal(t, VerdictClean, c.Verdict(), c.reasons.String())
+	require.Len(t, readAll(t, partitionOf(t, c, 0)), 1)
 }

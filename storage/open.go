@@ -422,6 +422,7 @@ func (s *Store) start() {
 	if err := keepBallast(s.cfg); err != nil {
 		s.log.Warn("cannot keep a ballast file", "dir", s.cfg.Dir, "error", err)
 	}
+	s.keepBegun()
 	s.tasks.Go("scrubber", s.scrubLoop)
 	s.tasks.Go("writer", s.writeLoop)
 	s.tasks.Go("syncs", s.syncLoop)

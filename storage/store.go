@@ -62,7 +62,8 @@ type Store struct {
 
 	sweeper       sweeper
 	scrubber      scrubber
-	reasons       findings // of the verdict LOSSY
+	reasons       findings     // of the verdict LOSSY
+	begun         []*Partition // by beginAgain, not written yet
 	cleaner       cleaner
 	checkpointing chan struct{} // has a token for whoever writes a checkpoint
 

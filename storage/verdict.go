@@ -91,6 +91,7 @@ func (s *Store) compare(was checkpoint, bad *findings) map[PartitionID]Offset {
 		if p == nil {
 			if !s.deleting[part.id] {
 				bad.addf("partition %s is missing, its end was %d", part.ID, part.End)
+				s.beginAgain(part)
 			}
 			continue
 		}
@@ -102,6 +103,31 @@ func (s *Store) compare(was checkpoint, bad *findings) map[PartitionID]Offset {
 		}
 	}
 	return known
+}
+
+// beginAgain lets a missing partition that had no records go on where it ended. One
+// that began at 0 would give offsets to records which others have had. One that had
+// records is left: in a replica it is filled again by the leader, from where that
+// begins.
+func (s *Store) beginAgain(part checkpointPart) {
+	if part.Start < part.End || s.cfg.inspect {
+		return
+	}
+	state := newLogState().emptied(part.End)
+	p := newPartition(s, part.id, &state)
+	p.loaded.Store(true) // nothing is known of its producers
+	p.created.Store(true)
+	s.partitions[part.id] = p
+	s.begun = append(s.begun, p)
+}
+
+// keepBegun writes what beginAgain has made, before anything else is written. Until it
+// is on disk the checkpoint names it.
+func (s *Store) keepBegun() {
+	for _, p := range s.begun {
+		_ = s.submit(&op{kind: opCreate, p: p, done: func(*op, error) {}}) // fails with the store
+	}
+	s.begun = nil
 }
 
 // reread reads what was written after the checkpoint: that of each partition
