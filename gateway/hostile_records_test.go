@@ -70,13 +70,61 @@ func TestHostileJSONOnEverySurface(t *testing.T) {
 				assert.Contains(t, answer.body, `"error_code":4`)
 				assert.NotContains(t, answer.body, `"offset"`)
 				assert.Less(t, len(answer.body), 1500)
-				if strings.Contains(name, "JSON") || strings.HasPrefix(name, "v3") {
+				text := strings.HasPrefix(test.value, `"`)
+				if strings.Contains(name, "JSON") || strings.HasPrefix(name, "v3") ||
+					name == "v2 text" && text {
 					assert.Contains(t, answer.body, test.want)
 				}
 			})
 		}
 	}
 	assert.Zero(t, s.written.Load())
+	assert.Zero(t, s.gateway.BodyBytes())
+}
+
+// What no value can show where values are base64: names of headers, which are text on
+// every surface, and the fields of a record.
+func TestHostileFieldsOnEverySurface(t *testing.T) {
+	s := serve(t, nil)
+	for name, w := range map[string]struct{ path, media, before, header, after string }{
+		"v1":        {native, "application/json", `{"records":[{`, "name", `}]}`},
+		"v2 binary": {"/topics/orders", binaryV2, `{"records":[{`, "key", `}]}`},
+		"v2 JSON":   {"/topics/orders", jsonV2, `{"records":[{`, "key", `}]}`},
+		"v3 stream": {v3Records, "application/json", `{`, "name", `}`},
+		"v3 batch": {
+			v3Records + ":batch", "application/json", `{"entries":[{"id":"1",`, "name", `}]}`,
+		},
+	} {
+		header := func(text string) string {
+			return `"headers":[{"` + w.header + `":` + text + `,"value":"YQ=="}]`
+		}
+		for kind, test := range map[string]struct{ fields, want string }{
+			"a field twice":              {`"value":null,"value":null`, "value: occurs twice"},
+			"escaped, twice":             {`"value":null,"v\u0061lue":null`, "value: occurs twice"},
+			"a header's field twice":     {header(`"a","value":""`), "value: occurs twice"},
+			"invalid UTF-8":              {header("\"a\xff\""), "UTF-8"},
+			"overlong UTF-8":             {header("\"\xc0\x80\""), "UTF-8"},
+			"a surrogate as UTF-8":       {header("\"\xed\xa0\x80\""), "UTF-8"},
+			"lone surrogate":             {header(`"\ud83d"`), "surrogate"},
+			"control character":          {header("\"a\x00\""), "control character"},
+			"a number where text is":     {header("7"), "a number"},
+			"no such field":              {`"valeu":null`, "valeu"},
+			"what follows is no comment": {`"value":null/**/`, "invalid character '/'"},
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				answer := s.post(t, w.path, w.media, w.before+test.fields+w.after)
+				if name != "v3 stream" {
+					assert.Contains(t, []int{400, 422}, answer.status, answer.body)
+				}
+				assert.Contains(t, answer.body, `"error_code":4`)
+				assert.Contains(t, answer.body, test.want)
+				assert.NotContains(t, answer.body, `"offset"`)
+			})
+		}
+		answer := s.post(t, w.path, w.media, w.before+header(`"\ud83d\ude00"`)+w.after)
+		assert.Contains(t, answer.body, `"offset"`, "%s: a pair is a character", name)
+	}
+	assert.EqualValues(t, 5, s.written.Load())
 	assert.Zero(t, s.gateway.BodyBytes())
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/sluicelog/sluice/gateway"
 )
 
-// A length and a coding together: the coding counts (RFC 9112, section 6.3), and
-// what follows the body is the next request, whatever the length says.
+// A length and a coding together: the coding counts, whatever the length says, and
+// nothing that follows is a request (RFC 9112, sections 6.1 and 6.3).
 func TestALengthAndACodingTogether(t *testing.T) {
 	s := serve(t, nil)
 	const body = `{"records":[{"value":"YQ==","partition":0}]}`
@@ -96,29 +96,32 @@ func TestHostileBodiesOnEverySurface(t *testing.T) {
 		"/v1/topics/orders/records": "Content-Type: application/json",
 		"/topics/orders":            binary,
 	}
-	bodies := map[string]string{
-		"10,000 digits":   `{"records":[{"partition":` + strings.Repeat("7", 10_000) + `}]}`,
-		"1e400":           `{"records":[{"partition":1e400}]}`,
-		"minus zero":      `{"records":[{"partition":-0.0}]}`,
-		"duplicate key":   `{"records":[{"value":"","value":""}]}`,
-		"wrong case":      `{"RECORDS":[]}`,
-		"invalid UTF-8":   "{\"records\":[{\"value\":\"\xff\"}]}",
-		"lone surrogate":  `{"records":[{"value":"\ud800"}]}`,
-		"NUL":             "{\"records\":[{\"value\":\"\x00\"}]}",
-		"byte order mark": "\ufeff" + `{"records":[{"value":""}]}`,
-		"trailing":        `{"records":[{"value":""}]}{}`,
-		"depth":           `{"records":` + strings.Repeat("[", 1_000_000),
-		"million keys":    `{` + strings.Repeat(`"a":0,`, 1_000_000) + `"b":0}`,
-		"line break":      `{"records":[{"value":"YQ==\r\n"}]}`,
-		"trailing bits":   `{"records":[{"value":"YR=="}]}`,
-		"mixed alphabets": `{"records":[{"value":"+-+-"}]}`,
-		"cut short":       `{"records":[{"value":"YQ==`,
+	bodies := map[string]struct{ body, want string }{
+		"10,000 digits": {
+			`{"records":[{"partition":` + strings.Repeat("7", 10_000) + `}]}`, "is out of range",
+		},
+		"1e400":           {`{"records":[{"partition":1e400}]}`, "is not a decimal integer"},
+		"minus zero":      {`{"records":[{"partition":-0.0}]}`, "is not a decimal integer"},
+		"duplicate key":   {`{"records":[{"value":"","value":""}]}`, "records[0].value: occurs twice"},
+		"wrong case":      {`{"RECORDS":[]}`, "RECORDS"},
+		"invalid UTF-8":   {"{\"records\":[{\"value\":\"\xff\"}]}", "not base64: byte 0xff"},
+		"lone surrogate":  {`{"records":[{"value":"\ud800"}]}`, "a lone surrogate"},
+		"NUL":             {"{\"records\":[{\"value\":\"\x00\"}]}", `not base64: '\x00'`},
+		"byte order mark": {"\ufeff" + `{"records":[{"value":""}]}`, `'\ufeff' where an object`},
+		"trailing":        {`{"records":[{"value":""}]}{}`, "after the value"},
+		"depth":           {`{"records":` + strings.Repeat("[", 1_000_000), "records[0]: an array where"},
+		"million keys":    {`{` + strings.Repeat(`"a":0,`, 1_000_000) + `"b":0}`, "a"},
+		"line break":      {`{"records":[{"value":"YQ==\r\n"}]}`, "not base64: a line break"},
+		"trailing bits":   {`{"records":[{"value":"YR=="}]}`, "bits are left over"},
+		"mixed alphabets": {`{"records":[{"value":"+-+-"}]}`, "of the URL-safe one"},
+		"cut short":       {`{"records":[{"value":"YQ==`, "the text ends within a string"},
 	}
 	for path, media := range paths {
-		for name, body := range bodies {
-			answer := f.do(t, http.MethodPost, path, body, media)
+		for name, test := range bodies {
+			answer := f.do(t, http.MethodPost, path, test.body, media)
 			assert.Contains(t, []int{400, 422}, answer.status, "%s %s: %s", path, name, answer.body)
 			_, text := problemOf(t, answer)
+			assert.Contains(t, text, test.want, name)
 			assert.Less(t, len(text), 500, name)
 		}
 		many := `{"records":[` + strings.Repeat(`{},`, 1_000_000) + `{}]}`
