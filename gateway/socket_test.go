@@ -112,15 +112,18 @@ func TestASocketThatDoesNotAnswerIsCutOff(t *testing.T) {
 		c.Limits.HeartbeatInterval = 5 * time.Millisecond
 		c.Limits.WriteTimeout = 20 * time.Millisecond
 	})
-	for _, from := range []string{"", "?from=earliest"} { // idle, and with records to read
-		_, _, err := dialSocket(t, f.url+tail+from) // nothing reads, so no pong is sent
+	ended := func() bool { return f.gateway.Streams() == 0 }
+	_, _, err := dialSocket(t, f.url+tail) // nothing reads, so no pong is sent
+	require.NoError(t, err)
+	require.Eventually(t, ended, time.Minute, time.Millisecond, "one that is idle")
+	for _, from := range []string{"", "?from=earliest"} { // and ones with records to read
+		_, _, err := dialSocket(t, f.url+tail+from)
 		require.NoError(t, err)
 	}
 	for range 40 {
 		f.append("orders", 0, strings.Repeat("x", 256<<10))
 	}
-	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
-		time.Millisecond)
+	assert.Eventually(t, ended, time.Minute, time.Millisecond)
 	assert.Eventually(t, func() bool { return f.gateway.HubBytes() == 0 }, time.Minute,
 		time.Millisecond)
 }
