@@ -55,7 +55,7 @@ without 'the durable name of a new journal file' storage/journal.go \
 without 'the durable name of the directory' storage/open.go \
   's/if err := syncDir(parent)/if err := error(nil)/' tests/crash 'PowerCut' 'a write'
 without 'a sync of what a kill left' storage/open.go \
-  's/err := s.journal.secure(from.File)/err := error(nil)/' tests/crash 'KillThenCut'
+  's/errors.Join(s.journal.secure(from.File), secureTables(s.dbDir))/error(nil)/' tests/crash 'KillThenCut'
 without 'durable names of the tables that a checkpoint counts on' storage/open.go \
   's/^\t\t\tfrom = safe .*/\t\t\t_ = safe/' storage 'AheadOfTheJournal'
 
