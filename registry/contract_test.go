@@ -40,12 +40,13 @@ var contractRules = contract.Rules{
 	Beyond: []*regexp.Regexp{
 		// What the subjects, references and modes are that there are, and what an
 		// Avro schema may be.
-		regexp.MustCompile(`^POST \S+: 422 (Invalid schema|Empty schema$|Version is not one more |`+
-			`Register operation failed because |Schema already registered with id )`),
+		regexp.MustCompile(`^POST \S+: 422 (Invalid schema|Empty schema$|` +
+			`Version is not one more |Register operation failed because |` +
+			`Schema already registered with id )`),
 		regexp.MustCompile(`^PUT /config\S*: 422 Invalid compatibility level\. `),
-		regexp.MustCompile(`^(POST|PUT|DELETE) \S+: 422 (Cannot import since |Overwrite |`+
+		regexp.MustCompile(`^(POST|PUT|DELETE) \S+: 422 (Cannot import since |Overwrite |` +
 			`Subject \S* in context \S+ is (in read-only|not in (read-write|import)) mode)`),
-		regexp.MustCompile(`^DELETE \S+: 422 (One or more references exist |`+
+		regexp.MustCompile(`^DELETE \S+: 422 (One or more references exist |` +
 			`The specified context '\S+' is not empty\.$)`),
 		regexp.MustCompile(`: 422 The specified subject '.+' is not a valid\.$`),
 		regexp.MustCompile(`: 422 The specified version '[0-9]{10,}' is not`),
