@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	sluice "github.com/sluicelog/sluice/clients/go"
+	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 	"github.com/sluicelog/sluice/tests/node"
 )
 
@@ -109,12 +110,13 @@ func TestFlightsThroughAGroupWhoseMembersJoinLeaveAndDie(t *testing.T) {
 	}
 	require.NoError(t, producer.Close())
 	progress(t, l, func(_, delivered int) bool { return delivered == count })
+	checkStored(t, client)
 	for _, m := range members {
 		m.stop(t)
 	}
 	require.NoError(t, l.check())
 	t.Logf("%d of %d records came again, after members had died", l.again(), count)
-	checkStored(t, client)
+	checkLeft(t, client)
 }
 
 // progress waits until so much was produced and has come.
@@ -128,16 +130,35 @@ func progress(t *testing.T, l *ledger, enough func(produced, delivered int) bool
 	}
 }
 
-// checkStored wants the group to have stored the end of every partition.
+// checkStored wants the group to have stored the end of every partition. A member that is
+// told to stop stores no more, also not what it has just told.
 func checkStored(t *testing.T, client *sluice.Client) {
+	t.Helper()
+	eventually(t, client, func(t *assert.CollectT, described *sluicev1.DescribeGroupResponse) {
+		for _, p := range described.GetPartitions() {
+			assert.Zero(t, p.GetLag(), "partition %d", p.GetPartition())
+		}
+	})
+}
+
+// checkLeft wants the group to have no members, and still to have stored all.
+func checkLeft(t *testing.T, client *sluice.Client) {
+	t.Helper()
+	eventually(t, client, func(t *assert.CollectT, described *sluicev1.DescribeGroupResponse) {
+		assert.Empty(t, described.GetMembers(), "those that were killed are taken for dead")
+	})
+	checkStored(t, client)
+}
+
+// eventually waits until the group is as it is to be.
+func eventually(
+	t *testing.T, client *sluice.Client, is func(*assert.CollectT, *sluicev1.DescribeGroupResponse),
+) {
 	t.Helper()
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		described, err := client.DescribeGroup(context.Background(), group)
 		require.NoError(t, err)
-		for _, p := range described.GetPartitions() {
-			assert.Zero(t, p.GetLag(), "partition %d", p.GetPartition())
-		}
-		assert.Empty(t, described.GetMembers(), "those that were killed are taken for dead")
+		is(t, described)
 	}, time.Minute, 100*time.Millisecond)
 }
 

@@ -186,11 +186,12 @@ func TestProcessesThatAreKilled(t *testing.T) {
 	enough()
 	require.NoError(t, <-producing)
 	progress(t, l, func(produced, delivered int) bool { return delivered >= produced })
+	checkStored(t, client)
 	for _, m := range members {
 		require.NoError(t, m.end(syscall.SIGTERM))
 	}
 	require.NoError(t, l.check())
-	checkStored(t, client)
+	checkLeft(t, client)
 	t.Logf("%d rounds: %d records produced, %d of them came again", rounds, len(l.produced),
 		l.again())
 }
