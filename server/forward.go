@@ -423,7 +423,19 @@ func (s *Server) answerForwarded(
 		revision := strconv.FormatInt(s.cluster.Snapshot().LastChange(), 10)
 		_ = grpc.SetTrailer(ctx, metadata.Pairs(revisionHeader, revision)) // of a call that runs
 	}
-	return reply, err
+	return reply, s.orBehind(ctx, err)
+}
+
+// orBehind returns err, the outcome of a call that another node has handed on, or that
+// this one has not heard of what the other has: then it cannot say that something is
+// not there.
+func (s *Server) orBehind(ctx context.Context, err error) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if err == nil || s.catalog.Load().revision >= revisionOf(md) {
+		return err
+	}
+	return orUnsure(err, fault.BrokerNotAvailable.Because(
+		"node %d has not heard yet of what the node knows that asked it", s.cluster.NodeID()))
 }
 
 // reachedAsked waits for the revision that a forwarded call asks for.

@@ -26,7 +26,7 @@ func (s *Server) forwardStream(
 		if err := s.reachedAsked(ctx); err != nil {
 			return err
 		}
-		return next(server, stream)
+		return s.orBehind(ctx, next(server, stream))
 	}
 	fetch := info.FullMethod == sluicev1.LogService_FetchStream_FullMethodName
 	types, ok := messagesOf(info.FullMethod)

@@ -115,11 +115,9 @@ func (p *producer) submit(
 	if request == nil {
 		return nil, fault.InvalidRequest.With().At("request", "is required")
 	}
-	if p.others != nil {
-		at := place{request.GetTopic(), request.GetPartition()}
-		if err := p.s.learn(ctx, at); err != nil {
-			return nil, err
-		}
+	at := place{request.GetTopic(), request.GetPartition()}
+	if err := p.s.learn(ctx, at); err != nil { // also of a topic newer than the stream
+		return nil, err
 	}
 	made, err := p.s.newProduction(ctx, request, p.others)
 	if err != nil {

@@ -114,15 +114,16 @@ func TestANodeThatIsCutOffDoesNotSayThatATopicIsNotThere(t *testing.T) {
 	defer cancel()
 	client := sluice.NewClient(first.Conn())
 	t.Cleanup(func() { assert.NoError(t, client.Close()) })
-	create := func(name string) {
-		_, err := client.CreateTopic(ctx, sluice.NewTopic{Name: name, Partitions: 1})
+	create := func(name string) *sluicev1.Topic {
+		topic, err := client.CreateTopic(ctx, sluice.NewTopic{Name: name, Partitions: 4})
 		require.NoError(t, err)
+		return topic
 	}
 	create("old")
 	id := groupAt(ctx, t, second)
 	link.Set(true, 0)
 	t.Cleanup(func() { link.Set(false, 0) })
-	create("new")
+	led := create("new").GetPartitions() // and half of it by the node that has not heard of it
 
 	unsure := func(t *testing.T, err error) {
 		t.Helper()
@@ -134,6 +135,23 @@ func TestANodeThatIsCutOffDoesNotSayThatATopicIsNotThere(t *testing.T) {
 		_, err := callerOf(second).Produce(ctx, &sluicev1.ProduceRequest{
 			Topic: "new", Partition: new(int32), Records: []*sluicev1.ProduceRecord{value("v")},
 		})
+		unsure(t, err)
+	})
+	t.Run("calls by way of another node", func(t *testing.T) {
+		i := slices.IndexFunc(led, func(p *sluicev1.TopicPartition) bool {
+			return p.GetLeaderId() == 1
+		})
+		require.GreaterOrEqual(t, i, 0, "%v", led)
+		at := led[i].GetPartition()
+		stream, err := callerOf(first).FetchStream(ctx, &sluicev1.FetchStreamRequest{
+			Partitions: []*sluicev1.FetchPartition{{Topic: "new", Partition: at}},
+		})
+		require.NoError(t, err)
+		_, err = callerOf(first).Produce(ctx, &sluicev1.ProduceRequest{
+			Topic: "new", Partition: &at, Records: []*sluicev1.ProduceRecord{value("v")},
+		})
+		unsure(t, err)
+		_, err = stream.Recv()
 		unsure(t, err)
 	})
 	t.Run("commit", func(t *testing.T) {
