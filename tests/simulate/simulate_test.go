@@ -90,11 +90,11 @@ type plan struct {
 
 // simulate breaks a cluster as a plan says, and returns what clients were told that is
 // not so.
-func simulate(t *testing.T, todo plan) []string {
-	w := newWorld(t, todo.seed)
+func simulate(t *testing.T, planned plan) []string {
+	w := newWorld(t, planned.seed)
 	defer w.close()
 	for _, m := range w.nodes {
-		m.disk.lie(todo.lies)
+		m.disk.lie(planned.lies)
 	}
 	_, err := sluicev1.NewTopicServiceClient(w.nodes[0].client).CreateTopic(t.Context(),
 		&sluicev1.CreateTopicRequest{Topic: loadTopic, PartitionCount: partitions})
@@ -110,17 +110,17 @@ func simulate(t *testing.T, todo plan) []string {
 		}
 	}()
 	for i := range producerCount {
-		own := rand.New(rand.NewPCG(todo.seed, uint64(100+i)))
+		own := rand.New(rand.NewPCG(planned.seed, uint64(100+i)))
 		clients.Go(func() { h.produce(load, w, i, own) })
 	}
 	for i := range int32(partitions) {
-		own := rand.New(rand.NewPCG(todo.seed, uint64(200+i)))
+		own := rand.New(rand.NewPCG(planned.seed, uint64(200+i)))
 		clients.Go(func() { h.follow(load, w, i, own) })
 	}
 	w.untilBeat()
 	sleep(500 * time.Millisecond) // stores note every second how far they are
-	for range todo.count {
-		if err := w.breakOnce(todo.fault); err != nil {
+	for range planned.count {
+		if err := w.breakOnce(planned.fault); err != nil {
 			return []string{err.Error()}
 		}
 	}
