@@ -98,8 +98,11 @@ func knows(known *cluster.Snapshot, at place) bool {
 // this one has not heard of what the other has: then it cannot say that something is
 // not there.
 func (s *Server) orBehind(ctx context.Context, err error) error {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if err == nil || s.catalog.Load().revision >= revisionOf(md) {
+	if err == nil {
+		return nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	if s.catalog.Load().revision >= revisionOf(md) {
 		return err
 	}
 	return orUnsure(err, fault.BrokerNotAvailable.Because(
