@@ -76,15 +76,16 @@ type lifeline struct {
 }
 
 // cut ends both ways at once, as the end of a process does: callers see their
-// connections end, and the cluster is told nothing.
+// connections end, and the cluster is told nothing. The listener is last: a gateway
+// that sees it end gives up its instances, and must have nobody to tell.
 func (l *lifeline) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.severed = true
-	_ = l.Listener.Close()
 	for _, conn := range l.conns {
 		_ = conn.Close()
 	}
+	_ = l.Listener.Close()
 }
 
 func (l *lifeline) isCut() bool {
