@@ -56,7 +56,7 @@ var contractRules = contract.Rules{
 }
 
 var contextPrefix = regexp.MustCompile(
-	`^/contexts/[^/]+/(subjects|schemas|config|mode|compatibility)`)
+	`^/contexts/[^/]+/(subjects|schemas|config|mode|compatibility|contexts$)`)
 
 // conform holds a request and its answer against the document. Every test that
 // calls the registry does.

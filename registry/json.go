@@ -94,9 +94,10 @@ type compatibility struct {
 	Messages     *[]string `json:"messages,omitempty"`
 }
 
-// modeBody is a mode, as it is asked for and answered.
+// modeBody is a mode as it is answered; none where only the modes below a context
+// have been deleted.
 type modeBody struct {
-	Mode ledger.Mode `json:"mode"`
+	Mode ledger.Mode `json:"mode,omitempty"`
 }
 
 // configUpdate is a config as it is set; the level has another name there than

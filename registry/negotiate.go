@@ -85,8 +85,11 @@ func quality(header, offer string) float64 {
 	most, found := -1, 0.0
 	for item := range strings.SplitSeq(header, ",") {
 		name, parameters, _ := strings.Cut(item, ";")
-		specific := slices.Index([]string{"*/*", kind + "/*", offer},
-			strings.ToLower(strings.TrimSpace(name)))
+		name = strings.ToLower(strings.TrimSpace(name))
+		if name == "*" || strings.HasPrefix(name, "*/") {
+			name = "*/*" // as Java's servers read what old Java clients send
+		}
+		specific := slices.Index([]string{"*/*", kind + "/*", offer}, name)
 		if specific > most {
 			most, found = specific, qualityOf(parameters)
 		}

@@ -40,16 +40,20 @@ func (q *request) id() (ledger.ID, error) {
 	return ledger.ID(id), nil
 }
 
-// prefix returns the prefix of subjects that the query asks for.
+// prefix returns the prefix of subjects that the query asks for. An empty one
+// is looked for in the context of the path.
 func (q *request) prefix(absent string) string {
 	prefix := absent
 	if q.query.Has("subjectPrefix") {
 		prefix = q.query.Get("subjectPrefix")
 	}
-	if q.context == ledger.DefaultContext {
-		return prefix
+	if q.scoped {
+		prefix = q.qualify(strings.TrimPrefix(prefix, ledger.AllContexts))
 	}
-	return q.qualify(strings.TrimPrefix(prefix, ledger.AllContexts))
+	if prefix == "" {
+		return ledger.NoContext
+	}
+	return prefix
 }
 
 // page cuts a list to what offset and limit of the query ask for. A limit that

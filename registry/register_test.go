@@ -27,6 +27,15 @@ func TestTheExtendedAnswerIsAnOption(t *testing.T) {
 		`"guid":"e1dd9a1e-f98b-451b-5369-0370b393966b","schemaType":"AVRO","schema":"\"long\""}`)
 }
 
+func TestLatestAsTheVersionOfARequestIsNoNewVersion(t *testing.T) {
+	g := fresh(t)
+	g.ok("POST", "/subjects/s/versions", posting(`"int"`), `{"id":1}`)
+	g.ok("POST", "/subjects/s/versions", `{"schema":"\"int\"","version":-1}`, `{"id":1}`)
+	g.ok("GET", "/subjects/s/versions", "", `[1]`)
+	g.ok("POST", "/subjects/s/versions", `{"schema":"\"long\"","version":-1}`, `{"id":2}`)
+	g.ok("GET", "/subjects/s/versions", "", `[1,2]`)
+}
+
 func TestADocADefaultOrAnOrderMakesAnotherSchema(t *testing.T) {
 	g := fresh(t)
 	g.ok("PUT", "/config", `{"compatibility":"NONE"}`, `{"compatibility":"NONE"}`)

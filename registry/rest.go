@@ -38,6 +38,7 @@ type request struct {
 	query  url.Values
 	// context is the one that the path begins with, or the default one.
 	context string
+	scoped  bool   // whether the path begins with one
 	media   string // that the answer has
 	header  http.Header
 	writer  http.ResponseWriter
@@ -132,8 +133,8 @@ func (r *Registry) find(q *request) (*route, error) {
 		return nil, err
 	}
 	q.context = ledger.DefaultContext
-	scoped := segments[0] == "contexts" && len(segments) > 2
-	if scoped {
+	q.scoped = segments[0] == "contexts" && len(segments) > 2
+	if q.scoped {
 		context, ok := ledger.ParseContext(segments[1])
 		if !ok {
 			return nil, ledger.NotFound.With()
@@ -147,7 +148,7 @@ func (r *Registry) find(q *request) (*route, error) {
 	var allowed []string
 	for _, candidate := range r.routes[segments[0]] {
 		params, ok := candidate.match(segments)
-		if !ok || scoped && !candidate.contexts {
+		if !ok || q.scoped && !candidate.contexts {
 			continue
 		}
 		if candidate.method == method {

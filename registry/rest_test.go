@@ -20,7 +20,8 @@ func TestMediaTypesOfAnswers(t *testing.T) {
 		untagged:                             untagged,
 		"application/json, text/plain;q=0.1": plain,
 		v1 + ", application/vnd.schemaregistry+json, application/json": v1,
-		"application/json, */*":                  v1,
+		"application/json, */*": v1,
+		"*":                     v1, "text/plain, *; q=.2": v1, "*/json": v1,
 		"application/json;q=1, " + v1 + ";q=0.1": plain,
 		"text/html":                              "", "application/octet-stream": "",
 		"text/*, " + v1 + ";q=0": "",
@@ -114,7 +115,7 @@ func TestPathsThatAreNotThere(t *testing.T) {
 	g := fresh(t)
 	for _, path := range []string{
 		"/x", "/subjects/s/x", "/schemas/ids/x", "/schemas/ids/2147483648", "/schemas/ids/1/x",
-		"/contexts/c/livez", "/contexts/c/contexts", "/associations/resources/a/b",
+		"/contexts/c/livez", "/contexts/c/contexts/c", "/associations/resources/a/b",
 		"/subjects/s/versions/1/tags",
 	} {
 		g.refuse("GET", path, "", 404, "HTTP 404 Not Found")

@@ -58,7 +58,7 @@ func (r *Registry) surface() []route {
 		read(get, "/mode/{subject}", r.getMode),
 		write(put, "/mode/{subject}", r.putMode),
 		write(del, "/mode/{subject}", r.removeMode),
-		{method: get, pattern: split("/contexts"), handle: r.listContexts},
+		read(get, "/contexts", r.listContexts),
 		{
 			method: del, pattern: split("/contexts/{context}"), handle: r.removeContext,
 			writes: true,

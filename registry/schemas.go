@@ -198,12 +198,14 @@ func (r *Registry) listSchemas(q *request) (reply, error) {
 	}
 	s := r.store.current()
 	l := listing{
-		names: s.Names(q.prefix("")), deleted: q.flag("deleted"),
-		latestOnly: q.flag("latestOnly"), ruleType: q.query.Get("ruleType"),
-		offset: max(offset, 0), limit: limit,
+		deleted: q.flag("deleted"), latestOnly: q.flag("latestOnly"),
+		ruleType: q.query.Get("ruleType"), offset: max(offset, 0), limit: limit,
 	}
 	if q.flag("aliases") {
 		l.aliases = s.AliasesOf()
+		l.names = s.NamesToo(q.prefix(""), l.aliases)
+	} else {
+		l.names = s.Names(q.prefix(""))
 	}
 	return reply{body: stream(func(w http.ResponseWriter) error {
 		return r.writeSchemas(w, s, l)

@@ -57,8 +57,9 @@ func (r *Registry) getMode(q *request) (reply, error) {
 // modeOf returns the mode of a subject, a context, or for "" of all.
 func (r *Registry) modeOf(subject string, inScope bool) (ledger.Mode, error) {
 	s := r.store.current()
-	if inScope || subject == "" {
-		return s.ModeInScope(subject), nil
+	inForce := s.ModeInScope(subject)
+	if inScope || subject == "" || inForce == ledger.ReadOnlyOverride {
+		return inForce, nil
 	}
 	mode, ok := s.Mode(subject)
 	if !ok {

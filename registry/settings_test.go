@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
 )
 
 const invalidLevel = "Invalid compatibility level. Valid values are none, backward, forward, " +
@@ -53,6 +56,20 @@ func TestAliases(t *testing.T) {
 	g.ok("POST", "/subjects/name/versions", posting(recordAB), `{"id":2}`)
 	g.ok("GET", "/subjects/real/versions", "", `[1,2]`)
 	g.ok("GET", "/subjects", "", `["real"]`)
+	listed := func(query string) string {
+		return g.call("GET", "/schemas?latestOnly=true&subjectPrefix="+query, "").Body.String()
+	}
+	assert.Equal(t, "[]", listed("na"))
+	g.ok("POST", "/subjects/:.c:real/versions", posting(recordA), `{"id":1}`)
+	g.ok("PUT", "/config/:.c:other", `{"alias":"real"}`, `{"alias":"real"}`)
+	for prefix, want := range map[string]string{
+		"na": `"aliases":["name"]`, ":.:n": `"aliases":["name"]`, ":.c:o": `":.c:other"`,
+		":*:o": `":.c:other"`, "real": `"aliases":["name"]`, "": `"aliases":["name"]`,
+	} {
+		found := listed(prefix + "&aliases=true")
+		assert.Contains(t, found, want, prefix)
+		assert.Equal(t, 1, strings.Count(found, `"subject"`), "%s: %s", prefix, found)
+	}
 }
 
 func TestModes(t *testing.T) {
@@ -71,7 +88,9 @@ func TestModes(t *testing.T) {
 	g.ok("DELETE", "/mode/s", "", `{"mode":"READONLY"}`)
 	g.refuse("DELETE", "/mode/s", "", 40401, "Subject 's' not found.")
 	g.ok("PUT", "/mode", `{"mode":"READONLY_OVERRIDE"}`, `{"mode":"READONLY_OVERRIDE"}`)
+	g.ok("GET", "/mode/s", "", `{"mode":"READONLY_OVERRIDE"}`)
 	g.ok("PUT", "/mode/s", `{"mode":"READWRITE"}`, `{"mode":"READWRITE"}`)
+	g.ok("GET", "/mode/s", "", `{"mode":"READONLY_OVERRIDE"}`)
 	g.refuse("POST", "/subjects/s/versions", posting(recordAB), 42205, readOnly)
 	g.refuse("PUT", "/config", `{"compatibility":"FULL"}`, 42205,
 		"Subject  in context . is in read-only mode")
@@ -130,6 +149,22 @@ func TestEnteringImportForgetsWhatIsDeleted(t *testing.T) {
 	g.ok("GET", "/mode/s?defaultToGlobal=true", "", `{"mode":"IMPORT"}`)
 }
 
+func TestDeletingTheModesWithinAContext(t *testing.T) {
+	g := fresh(t)
+	for _, name := range []string{":.c:a", ":.c:b", ":.cc:a", "a"} {
+		g.ok("PUT", "/mode/"+name, `{"mode":"READONLY"}`, `{"mode":"READONLY"}`)
+	}
+	g.refuse("DELETE", "/mode/:.c:", "", 40401, "Subject ':.c:' not found.")
+	g.ok("DELETE", "/mode/:.c:?recursive=true", "", `{}`)
+	for _, name := range []string{":.c:a", ":.c:b"} {
+		g.refuse("GET", "/mode/"+name, "", 40409,
+			"Subject '"+name+"' does not have subject-level mode configured")
+	}
+	g.ok("GET", "/mode/:.cc:a", "", `{"mode":"READONLY"}`)
+	g.ok("GET", "/mode/a", "", `{"mode":"READONLY"}`)
+	g.refuse("DELETE", "/mode/:.c:?recursive=true", "", 40401, "Subject ':.c:' not found.")
+}
+
 func TestContexts(t *testing.T) {
 	g := fresh(t)
 	g.ok("GET", "/contexts", "", `["."]`)
@@ -143,6 +178,18 @@ func TestContexts(t *testing.T) {
 	g.ok("GET", "/subjects?subjectPrefix=:.d:", "", `[":.d:s"]`)
 	g.ok("GET", "/subjects?subjectPrefix=:*:s", "", `[":.c:s",":.d:s","s"]`)
 	g.ok("GET", "/subjects?subjectPrefix=s", "", `["s"]`)
+	for _, none := range []string{
+		"/subjects?subjectPrefix=", "/subjects?subjectPrefix=:.:", "/contexts/:.:/subjects",
+		"/contexts/./subjects?subjectPrefix=", "/contexts/./subjects?subjectPrefix=:*:",
+	} {
+		g.ok("GET", none, "", `["s"]`)
+	}
+	for _, none := range []string{"", "?subjectPrefix=", "?subjectPrefix=:.:s"} {
+		found := g.call("GET", "/schemas"+none, "").Body.String()
+		assert.Contains(t, found, `"subject":"s"`, none)
+		assert.Equal(t, 1, strings.Count(found, `"subject"`), "%s: %s", none, found)
+	}
+	g.ok("GET", "/contexts/c/contexts", "", `[".",".c",".d"]`)
 	g.ok("GET", "/contexts/c/subjects", "", `[":.c:s"]`)
 	g.ok("GET", "/contexts/.d/subjects/s/versions", "", `[1]`)
 	g.ok("GET", "/contexts/d/schemas/ids/1/schema", "", `"long"`)

@@ -224,6 +224,8 @@ func TestNamesByPrefix(t *testing.T) {
 		":*:":   {":.c:a", ":.c:x", ":.d:a", ":plain", "a", "ab", "b", "é"},
 		":*:a":  {":.c:a", ":.d:a", "a", "ab"},
 		"a":     {"a", "ab"},
+		":.:":   {":plain", "a", "ab", "b", "é"},
+		":.:a":  {"a", "ab"},
 		":.c:":  {":.c:a", ":.c:x"},
 		":.c:x": {":.c:x"},
 		"zz":    {},

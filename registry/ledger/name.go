@@ -13,6 +13,8 @@ const (
 	GlobalContext = ".__GLOBAL"
 	// AllContexts, as a prefix, stands for every context.
 	AllContexts = ":*:"
+	// NoContext, as a prefix, stands for the default context.
+	NoContext = ":.:"
 
 	globalSubject = "__GLOBAL"
 	emptySubject  = "__EMPTY"

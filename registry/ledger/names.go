@@ -75,10 +75,17 @@ func (s *State) all() []string {
 
 // Names returns the qualified names of the subjects that begin with prefix,
 // sorted, soft-deleted ones too. A prefix that begins with ":*:" is looked for
-// in every context; the empty one is that of all names. A draft answers with
-// the names of the state that it stands on. The slice must not be changed.
+// in every context, one that begins with ":.:" in the default one; the empty one
+// is that of all names. A draft answers with the names of the state that it
+// stands on. The slice must not be changed.
 func (s *State) Names(prefix string) []string {
 	all := s.all()
+	if rest, ok := strings.CutPrefix(prefix, NoContext); ok {
+		found := slices.Clone(between(all, rest))
+		return slices.DeleteFunc(found, func(name string) bool {
+			return ParseName(name).Context != DefaultContext
+		})
+	}
 	rest, every := strings.CutPrefix(prefix, AllContexts)
 	switch {
 	case every && rest == "":
@@ -94,6 +101,31 @@ func (s *State) Names(prefix string) []string {
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// NamesToo returns what Names does, and the subjects that have an alias which
+// begins with prefix; aliases is what AliasesOf returns.
+func (s *State) NamesToo(prefix string, aliases map[string][]string) []string {
+	found := slices.Clone(s.Names(prefix))
+	for subject, names := range aliases {
+		if slices.ContainsFunc(names, func(name string) bool { return begins(name, prefix) }) {
+			found = append(found, subject)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// begins tells whether Names would find a name by a prefix.
+func begins(name, prefix string) bool {
+	n := ParseName(name)
+	if rest, ok := strings.CutPrefix(prefix, NoContext); ok {
+		return n.Context == DefaultContext && strings.HasPrefix(name, rest)
+	}
+	if rest, ok := strings.CutPrefix(prefix, AllContexts); ok {
+		return strings.HasPrefix(name, rest) || strings.HasPrefix(n.Subject, rest)
+	}
+	return strings.HasPrefix(name, prefix)
 }
 
 // between returns the names that begin with prefix.

@@ -22,7 +22,8 @@ type Registration struct {
 	Rules      *RuleSet
 	// ID is the id that an import gives, or NoID.
 	ID ID
-	// Version is the version that is asked for, or 0 for the next one.
+	// Version is the version that is asked for; 0 and Latest are the next one,
+	// unless the schema is there already.
 	Version Version
 	// Normalize brings the schema into one form before it is compared.
 	Normalize bool
@@ -119,7 +120,7 @@ func (d *decision) register(r Registration) (Answer, []Change, error) {
 	if err != nil {
 		return Answer{}, nil, err
 	}
-	if r.Version == 0 {
+	if r.Version == 0 || r.Version == Latest {
 		if a, ok := d.state.present(d.subject, content); ok {
 			return a, nil, nil
 		}

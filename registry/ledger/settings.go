@@ -123,29 +123,29 @@ func (s *State) within(name Name) []string {
 	case name.Context != DefaultContext:
 		return s.Names(name.Scope())
 	}
-	return slices.DeleteFunc(slices.Clone(s.Names("")), func(subject string) bool {
-		return ParseName(subject).Context != DefaultContext
-	})
+	return s.Names(NoContext)
 }
 
 // DeleteMode decides what deleting a mode does, and returns what it was. With
-// recursive the modes of all subjects within a context or the registry go too.
+// recursive the modes of all subjects within a context or the registry go too;
+// it is "" for a context that had none itself.
 func (s *State) DeleteMode(subject string, recursive bool) (Mode, []Change, error) {
 	name := ParseName(subject)
 	old, ok := s.Mode(name.String())
-	if !ok && name.String() != "" {
-		return "", nil, SubjectNotFound.With(visible(name.String()))
-	}
 	var all []Change
-	if ok {
+	switch {
+	case ok:
 		all = append(all, Change{Kind: ModeChange, Removed: true, Subject: name.String()})
-	} else {
+	case name.String() == "":
 		old = ReadWrite
 	}
 	if recursive && name.Subject == "" {
 		for _, below := range s.modesBelow(name) {
 			all = append(all, Change{Kind: ModeChange, Removed: true, Subject: below})
 		}
+	}
+	if old == "" && len(all) == 0 {
+		return "", nil, SubjectNotFound.With(visible(name.String()))
 	}
 	return old, all, nil
 }

@@ -1672,7 +1672,8 @@ func (x *ListUsesResponse) GetNextPageToken() string {
 // A request to list versions of all subjects.
 type ListSchemasRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How the subjects begin. `:*:` and something is looked for in every context.
+	// How the subjects begin. `:*:` and something is looked for in every context,
+	// `:.:` and something in the default one. Empty: all, of every context.
 	SubjectPrefix string `protobuf:"bytes,1,opt,name=subject_prefix,json=subjectPrefix,proto3" json:"subject_prefix,omitempty"`
 	// Whether to list soft-deleted versions too.
 	IncludeDeleted bool `protobuf:"varint,2,opt,name=include_deleted,json=includeDeleted,proto3" json:"include_deleted,omitempty"`
@@ -3450,7 +3451,7 @@ func (x *DeleteModeRequest) GetRecursive() bool {
 // The answer to DeleteMode.
 type DeleteModeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it was.
+	// What it was. Unspecified: a context had none, and subjects within it did.
 	Mode Mode `protobuf:"varint,1,opt,name=mode,proto3,enum=sluice.registry.v1.Mode" json:"mode,omitempty"`
 	// The revision from which on every node knows it.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
