@@ -45,10 +45,10 @@ type op struct {
 	header  batch.Header
 	weight  int64 // of the queue's bound, 0 where nothing was acquired
 	result  Appended
-	replica bool // the batch comes from the leader, with its offset
-	gap     bool // and may begin past the end
-	slot    int  // of the batch in the group's writes
-	early   bool // answered when it is written
+	replica bool   // the batch comes from the leader, with its offset
+	after   Offset // and follows this end of the log
+	slot    int    // of the batch in the group's writes
+	early   bool   // answered when it is written
 
 	before Offset  // trim: the new start; sweep: the new cleaned; epoch: the answer
 	swept  []write // sweep and forget: deletions; clean, move: also batches

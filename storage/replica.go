@@ -21,10 +21,11 @@ type ReplicaAppend struct {
 	Batch []byte
 	// Owned gives the memory of Batch to the store, as AppendRequest.Owned does.
 	Owned bool
-	// Gap lets the batch begin past the end of the log. Only the compaction of
-	// the leader makes such gaps, so a caller allows them for compacted topics.
-	// Without it the base offset must be the end.
-	Gap bool
+	// After is the end of the log that the batch follows: where the follower
+	// asked, or the end of the leader's batch before this one. If the log ends
+	// elsewhere, the batch is refused. It may begin past that, which is a gap
+	// that compaction has left in the leader's log.
+	After Offset
 }
 
 // AppendReplica queues a batch of the leader and returns; done is called with
@@ -39,8 +40,8 @@ type ReplicaAppend struct {
 // judged, as the leader has done that.
 //
 // Errors: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, OFFSET_MISMATCH with the end if
-// the batch does not follow it, NOT_LEADER_OR_FOLLOWER if its leader epoch is
-// below the log's, STORAGE_FULL, UNKNOWN_TOPIC_OR_PARTITION,
+// that is not After, or if the batch begins before it, NOT_LEADER_OR_FOLLOWER if
+// its leader epoch is below the log's, STORAGE_FULL, UNKNOWN_TOPIC_OR_PARTITION,
 // KAFKA_STORAGE_ERROR, ErrClosed.
 func (p *Partition) AppendReplica(request ReplicaAppend, done func(Appended, error)) error {
 	header, err := p.verify(request.Batch)
@@ -49,7 +50,7 @@ func (p *Partition) AppendReplica(request ReplicaAppend, done func(Appended, err
 	}
 	o := &op{
 		kind: opAppend, p: p, header: header, batch: request.Batch, replica: true,
-		gap: request.Gap,
+		after: request.After,
 	}
 	if !request.Owned {
 		o.batch = slices.Clone(o.batch)
@@ -67,8 +68,8 @@ func (s *Store) admitReplica(g *group, o *op) error {
 		return err
 	}
 	base, epoch := Offset(h.BaseOffset), LeaderEpoch(h.LeaderEpoch)
-	if base < state.end || base > state.end && !o.gap {
-		return fault.OffsetMismatch.With("expected_offset", base, "end_offset", state.end)
+	if o.after != state.end || base < state.end {
+		return fault.OffsetMismatch.With("expected_offset", o.after, "end_offset", state.end)
 	}
 	if epoch < state.epoch() {
 		return staleEpoch(epoch, state)

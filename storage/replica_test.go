@@ -23,15 +23,16 @@ func led(t testing.TB, c spec, base Offset, epoch LeaderEpoch) []byte {
 	return b
 }
 
-// follow appends a leader's batch and returns the outcome.
-func follow(t testing.TB, p *Partition, b []byte, gap bool) (Appended, error) {
+// follow appends a leader's batch to a log that ends at an offset, and returns the
+// outcome.
+func follow(t testing.TB, p *Partition, b []byte, after Offset) (Appended, error) {
 	t.Helper()
 	type outcome struct {
 		a   Appended
 		err error
 	}
 	done := make(chan outcome, 1)
-	err := p.AppendReplica(ReplicaAppend{Batch: b, Gap: gap}, func(a Appended, err error) {
+	err := p.AppendReplica(ReplicaAppend{Batch: b, After: after}, func(a Appended, err error) {
 		done <- outcome{a, err}
 	})
 	if err != nil {
@@ -44,10 +45,10 @@ func follow(t testing.TB, p *Partition, b []byte, gap bool) (Appended, error) {
 func TestAFollowerKeepsBatchesAsTheyAre(t *testing.T) {
 	p := createTest(t, openTest(t, testConfig(t.TempDir())), 0)
 	first, second := led(t, spec{count: 3}, 0, 4), led(t, spec{pid: 7, sequence: 40}, 3, 6)
-	a, err := follow(t, p, first, false)
+	a, err := follow(t, p, first, 0)
 	require.NoError(t, err)
 	require.Equal(t, Appended{BaseOffset: 0, LastOffset: 2}, a)
-	_, err = follow(t, p, second, false) // whose producer is unknown, which the leader allowed
+	_, err = follow(t, p, second, 3) // whose producer is unknown, which the leader allowed
 	require.NoError(t, err)
 	c, err := p.Read(context.Background(), ReadRequest{MaxBytes: 1 << 20})
 	require.NoError(t, err)
@@ -62,28 +63,27 @@ func TestAFollowerKeepsBatchesAsTheyAre(t *testing.T) {
 
 func TestAFollowerRefusesWhatDoesNotFollow(t *testing.T) {
 	p := createTest(t, openTest(t, testConfig(t.TempDir())), 0)
-	_, err := follow(t, p, led(t, spec{count: 5}, 0, 3), false)
+	_, err := follow(t, p, led(t, spec{count: 5}, 0, 3), 0)
 	require.NoError(t, err)
 	broken := led(t, spec{}, 5, 3)
 	broken[len(broken)-1] ^= 1
 	for name, test := range map[string]struct {
 		batch []byte
-		gap   bool
+		after Offset
 		want  error
 	}{
-		"behind the end":               {led(t, spec{}, 4, 3), false, fault.OffsetMismatch},
-		"behind the end, gaps allowed": {led(t, spec{}, 4, 3), true, fault.OffsetMismatch},
-		"past the end":                 {led(t, spec{}, 6, 3), false, fault.OffsetMismatch},
-		"older epoch":                  {led(t, spec{}, 5, 2), false, fault.NotLeaderOrFollower},
-		"no epoch":                     {led(t, spec{}, 5, -1), false, fault.NotLeaderOrFollower},
-		"broken":                       {broken, false, fault.CorruptMessage},
-		"cut":                          {led(t, spec{}, 5, 3)[:60], false, fault.CorruptMessage},
+		"behind the end":          {led(t, spec{}, 4, 3), 5, fault.OffsetMismatch},
+		"after what is behind it": {led(t, spec{}, 5, 3), 4, fault.OffsetMismatch},
+		"after what is not there": {led(t, spec{}, 6, 3), 6, fault.OffsetMismatch},
+		"older epoch":             {led(t, spec{}, 5, 2), 5, fault.NotLeaderOrFollower},
+		"no epoch":                {led(t, spec{}, 5, -1), 5, fault.NotLeaderOrFollower},
+		"broken":                  {broken, 5, fault.CorruptMessage},
+		"cut":                     {led(t, spec{}, 5, 3)[:60], 5, fault.CorruptMessage},
 		"two": {
-			append(led(t, spec{}, 5, 3), led(t, spec{}, 6, 3)...), false,
-			fault.CorruptMessage,
+			append(led(t, spec{}, 5, 3), led(t, spec{}, 6, 3)...), 5, fault.CorruptMessage,
 		},
 	} {
-		_, err := follow(t, p, test.batch, test.gap)
+		_, err := follow(t, p, test.batch, test.after)
 		require.ErrorIs(t, err, test.want, name)
 	}
 	require.Equal(t, Offset(5), p.End())
@@ -94,7 +94,7 @@ func TestAFollowerTakesTheGapsOfCompaction(t *testing.T) {
 	s := settled(t, testConfig(t.TempDir()))
 	p := createTest(t, s, 0)
 	for _, base := range []Offset{10, 20, 21, 40} {
-		_, err := follow(t, p, led(t, spec{}, base, 1), true)
+		_, err := follow(t, p, led(t, spec{}, base, 1), p.End())
 		require.NoError(t, err)
 	}
 	want := []string{"10:a", "20:a", "21:a", "40:a"}
@@ -207,7 +207,7 @@ func TestAResetLogBeginsAnew(t *testing.T) {
 			_, err = p.Append(ctx, AppendRequest{Batch: spec{pid: 1, sequence: 60}.encode(t)})
 			require.ErrorIs(t, err, fault.UnknownProducerID)
 			for i := range Offset(30) {
-				_, err := follow(t, p, led(t, spec{}, start+i, 1), false)
+				_, err := follow(t, p, led(t, spec{}, start+i, 1), start+i)
 				require.NoError(t, err)
 			}
 			require.Len(t, readAll(t, p), 30)
@@ -235,7 +235,7 @@ func TestTruncateBelowTheStartIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Offset(0), end)
 	require.Equal(t, Offset(0), p.Start())
-	_, err = follow(t, p, led(t, spec{count: 10}, 0, 0), false)
+	_, err = follow(t, p, led(t, spec{count: 10}, 0, 0), 0)
 	require.NoError(t, err)
 	require.Len(t, readAll(t, p), 10)
 }
@@ -374,7 +374,7 @@ func (m *follower) append(t *testing.T, r *rand.Rand, p *Partition) {
 		m.sequences[pid] += int32(c.count)
 	}
 	b := led(t, c, base, epoch)
-	_, err := follow(t, p, b, m.gaps)
+	_, err := follow(t, p, b, m.end)
 	require.NoError(t, err)
 	if epoch > m.epoch() || len(m.epochs) == 0 {
 		m.epochs = append(m.epochs, epochStart{epoch, base})

@@ -79,7 +79,7 @@ type stepKind uint8
 
 const (
 	stepNone     stepKind = iota // the answer is late, or tells only a high watermark
-	stepAppend                   // append the batches
+	stepAppend                   // append the batches to the log, which ends at an offset
 	stepBegin                    // empty the log, begin it at an offset, append the batches
 	stepTruncate                 // cut the log at an offset
 	stepReset                    // empty the log, and begin it at an offset
@@ -126,7 +126,7 @@ func (f *follower) take(r reply) step {
 	switch {
 	case r.base >= f.end:
 		f.busy = true
-		return step{kind: stepAppend}
+		return step{kind: stepAppend, to: f.end}
 	case f.start == f.end:
 		// The leader's log starts inside of a batch, and that came whole. Nothing
 		// is removed here, as there is nothing.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	replicav1 "github.com/sluicelog/sluice/gen/sluice/replica/v1"
+	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/storage"
 )
@@ -81,7 +82,7 @@ func (p *Partition) receive(ctx context.Context, source *fetcher, r reply) {
 	switch s.kind {
 	case stepNone:
 	case stepAppend:
-		p.replicate(f, r)
+		p.replicate(f, r, s.to)
 	case stepRetry:
 		source.ask(p, false)
 	case stepStop:
@@ -102,18 +103,25 @@ func (p *Partition) show(f *follower) {
 	}
 }
 
-// replicate appends a leader's batches, and asks on once they are on disk (F3).
-func (p *Partition) replicate(f *follower, r reply) {
+// replicate appends a leader's batches to a log that ends at an offset, and asks on
+// once they are on disk (F3). Each of them follows the one before: if the log ends
+// elsewhere by then, as one was refused or the replica has turned to another leader,
+// the others are refused too, or what is left out would look compacted away.
+func (p *Partition) replicate(f *follower, r reply, after storage.Offset) {
 	c := &copying{p: p, f: f, r: r}
 	c.waiting.Store(1)
-	gaps := p.log.Config().CleanupPolicy != storage.CleanupDelete
 	for _, b := range r.batches {
+		h, err := batch.ParseHeader(b)
 		c.waiting.Add(1)
-		request := storage.ReplicaAppend{Batch: b, Owned: true, Gap: gaps}
-		if err := p.log.AppendReplica(request, c.appended); err != nil {
+		if err == nil {
+			request := storage.ReplicaAppend{Batch: b, Owned: true, After: after}
+			err = p.log.AppendReplica(request, c.appended)
+		}
+		if err != nil {
 			c.appended(storage.Appended{}, err)
 			break
 		}
+		after = storage.Offset(h.NextOffset())
 	}
 	c.settle()
 }
@@ -182,7 +190,7 @@ func (p *Partition) cut(ctx context.Context, f *follower, s step, r reply) {
 		p.set.rewind()
 	}
 	if s.kind == stepBegin {
-		p.replicate(f, r)
+		p.replicate(f, r, s.to)
 		return
 	}
 	p.moved(f, r, 0, nil)

@@ -98,11 +98,17 @@ func (c *trio) inSync(nodes ...int32) cluster.Partition {
 // says to try again, and returns its offset.
 func (c *trio) write(through *node.Node, value string) int64 {
 	c.Helper()
+	return c.writeRecord(through, &sluicev1.ProduceRecord{Value: []byte(value)})
+}
+
+// writeRecord is write for any record.
+func (c *trio) writeRecord(through *node.Node, record *sluicev1.ProduceRecord) int64 {
+	c.Helper()
 	ctx := soon(c.T)
 	log := sluicev1.NewLogServiceClient(through.Conn())
 	for {
 		r, err := log.Produce(ctx, &sluicev1.ProduceRequest{
-			Topic: "t", Records: []*sluicev1.ProduceRecord{{Value: []byte(value)}},
+			Topic: "t", Records: []*sluicev1.ProduceRecord{record},
 		})
 		if err == nil && r.GetResults()[0].GetError() == nil {
 			return r.GetResults()[0].GetOffset()
