@@ -26,9 +26,9 @@ func (s *Server) newGroups() *group.Coordinator {
 		MetadataBytesMax:  s.static.OffsetMetadataBytesMax,
 		Retention:         s.static.OffsetsRetention,
 		RetentionInterval: s.static.OffsetsRetentionCheckInterval,
-		TopicExists: func(name string) bool {
-			_, ok := s.cluster.Topic(name)
-			return ok
+		TopicID: func(name string) (group.TopicID, bool) {
+			t, ok := s.cluster.Topic(name)
+			return group.TopicID(t.ID), ok
 		},
 		Heartbeat:      s.static.GroupHeartbeatInterval,
 		Session:        s.static.GroupSessionTimeout,

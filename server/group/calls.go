@@ -49,8 +49,8 @@ type Member struct {
 }
 
 // Commit stores offsets of a group, and returns an error for each, nil where it
-// is stored; exists says why a partition cannot have one. CommitMillis of the
-// offsets is ignored. An error of the call as a whole says that nothing, or not
+// is stored; exists says why a partition cannot have one. CommitMillis and TopicID of
+// the offsets are ignored. An error of the call as a whole says that nothing, or not
 // everything, was stored.
 //
 // Errors: InvalidGroupID, CoordinatorNotAvailable, UnknownMemberID,
@@ -64,6 +64,10 @@ func (c *Coordinator) Commit(
 	s, err := c.writable(group)
 	if err != nil {
 		return nil, err
+	}
+	wanted = slices.Clone(wanted)
+	for i := range wanted {
+		wanted[i].TopicID, _ = c.cfg.TopicID(wanted[i].Topic) // else it is not stored
 	}
 	var results []error
 	f, err := s.decide(func(state *state) (records []Record, err error) {

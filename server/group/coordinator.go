@@ -33,9 +33,9 @@ type Config struct {
 	// RetentionInterval how often expired ones are looked for. 0 keeps them for
 	// ever.
 	Retention, RetentionInterval time.Duration
-	// TopicExists reports whether a topic exists now. Offsets of others are
-	// dropped.
-	TopicExists func(topic string) bool
+	// TopicID returns the id of a topic, and whether it exists now. Offsets of
+	// others, and of earlier topics of its name, are dropped.
+	TopicID func(topic string) (id TopicID, exists bool)
 	// Heartbeat is how often members are asked to call
 	// (group.consumer.heartbeat.interval.ms).
 	Heartbeat time.Duration
@@ -145,10 +145,11 @@ func (c *Coordinator) Lead(logs []*Log) {
 	c.shards = shards
 }
 
-// TopicsDeleted drops the offsets of topics that do not exist any more, and
+// TopicsDeleted drops the offsets of topics that do not exist any more, also where
+// others have their names, and
 // returns when that is on disk. What fails is left to the next call.
 func (c *Coordinator) TopicsDeleted(ctx context.Context) error {
-	return c.each(ctx, func(s *state) []Record { return s.forget(c.cfg.TopicExists) })
+	return c.each(ctx, func(s *state) []Record { return s.forget(c.cfg.TopicID) })
 }
 
 // SetTopics says which topics exist now. Groups that read topics which are new,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -89,14 +90,20 @@ type world struct {
 	*Coordinator
 	tasks  *run.Group
 	topics map[string]bool
+	ids    map[string]TopicID // where they are not zero
 }
 
 // begin starts a coordinator over logs, in which the topics a and b exist.
 func begin(t *testing.T, cfg Config, logs ...*memory) *world {
-	w := &world{topics: map[string]bool{"a": true, "b": true}}
+	return beginWith(t, cfg, nil, logs...)
+}
+
+// beginWith is begin where topics have ids.
+func beginWith(t *testing.T, cfg Config, ids map[string]TopicID, logs ...*memory) *world {
+	w := &world{topics: map[string]bool{"a": true, "b": true}, ids: ids}
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.Clock = time.Now
-	cfg.TopicExists = func(name string) bool { return w.topics[name] }
+	cfg.TopicID = func(name string) (TopicID, bool) { return w.ids[name], w.topics[name] }
 	if cfg.MetadataBytesMax == 0 {
 		cfg.MetadataBytesMax = 4096
 	}
@@ -244,6 +251,30 @@ func TestOffsetsOfTopicsDeletedMeanwhileAreDroppedAtTheStart(t *testing.T) {
 		again := begin(t, Config{}, m)
 		assert.Equal(t, "a-0:1", again.fetch(t, "g"))
 		assert.Nil(t, m.records[len(m.records)-1].Value, "a tombstone")
+	})
+}
+
+// TestOffsetsOfATopicAreNotThoseOfItsSuccessor whether the coordinator sees only that
+// another topic has the name, or was not there when that came to be.
+func TestOffsetsOfATopicAreNotThoseOfItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, old := &memory{}, map[string]TopicID{"a": {1}, "b": {2}}
+		w := beginWith(t, Config{}, old, m)
+		require.NoError(t, w.commit(t, "g", "a", 1000))
+		require.NoError(t, w.commit(t, "g", "b", 5))
+		left := &memory{records: slices.Clone(m.records)}
+
+		ids := map[string]TopicID{"a": {3}, "b": {2}}
+		w.ids = ids
+		require.NoError(t, w.TopicsDeleted(t.Context()))
+		assert.Equal(t, "b-0:5", w.fetch(t, "g"))
+
+		again := beginWith(t, Config{}, ids, left)
+		assert.Equal(t, "b-0:5", again.fetch(t, "g"))
+		require.NoError(t, again.commit(t, "g", "a", 7))
+		require.NoError(t, again.TopicsDeleted(t.Context()))
+		assert.Equal(t, "a-0:7 b-0:5", again.fetch(t, "g"))
+		assert.Equal(t, "a-0:7 b-0:5", beginWith(t, Config{}, ids, left).fetch(t, "g"))
 	})
 }
 

@@ -27,7 +27,7 @@ const (
 	keyMember       = 5
 	keyTarget       = 7
 	keyCurrent      = 8
-	offsetVersion   = 3 // what is written: offset, leader epoch, metadata, commit time
+	offsetVersion   = 4 // what is written: offset, leader epoch, metadata, commit time, topic id
 	offsetVersionLo = 0
 	stateVersion    = 0
 	stringBytesMax  = math.MaxInt16
@@ -55,7 +55,13 @@ type Committed struct {
 	Metadata    string
 	// CommitMillis is when it was stored, in milliseconds since 1970.
 	CommitMillis int64
+	// TopicID is that of the topic which had the name then; zero where it is not
+	// known. Another topic of the name has no use for the offset.
+	TopicID TopicID
 }
+
+// TopicID tells a topic from others that had its name before.
+type TopicID [16]byte
 
 var errCut = errors.New("it is cut short")
 
@@ -68,15 +74,25 @@ func offsetKey(group string, at Place) []byte {
 	return binary.BigEndian.AppendUint32(key, uint32(at.Partition))
 }
 
-// offsetValue encodes Kafka's OffsetCommitValue, version 3.
+// offsetValue encodes Kafka's OffsetCommitValue, version 4, in which strings have
+// their length and one as a varint, and tagged fields follow.
 func offsetValue(c Committed) []byte {
-	value := make([]byte, 0, 2+8+4+2+len(c.Metadata)+8)
+	value := make([]byte, 0, 2+8+4+3+len(c.Metadata)+8+3+len(c.TopicID))
 	value = binary.BigEndian.AppendUint16(value, offsetVersion)
 	value = binary.BigEndian.AppendUint64(value, uint64(c.Offset))
 	value = binary.BigEndian.AppendUint32(value, uint32(c.LeaderEpoch))
-	value = appendString(value, c.Metadata)
-	return binary.BigEndian.AppendUint64(value, uint64(c.CommitMillis))
+	value = binary.AppendUvarint(value, uint64(len(c.Metadata))+1)
+	value = append(value, c.Metadata...)
+	value = binary.BigEndian.AppendUint64(value, uint64(c.CommitMillis))
+	if c.TopicID == (TopicID{}) {
+		return append(value, 0) // no tagged field
+	}
+	value = append(value, 1, topicIDTag, byte(len(c.TopicID)))
+	return append(value, c.TopicID[:]...)
 }
+
+// topicIDTag is the tag of the topic id.
+const topicIDTag = 0
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
@@ -159,7 +175,7 @@ func parseState(b []byte, m proto.Message) error {
 	return nil
 }
 
-// parseValue reads OffsetCommitValue of the versions 0 to 3.
+// parseValue reads OffsetCommitValue of the versions 0 to 4.
 func parseValue(value []byte) (Committed, error) {
 	d := decoder{b: value}
 	version := int16(d.uint16())
@@ -171,10 +187,17 @@ func parseValue(value []byte) (Committed, error) {
 	if version >= 3 {
 		c.LeaderEpoch = int32(d.uint32())
 	}
-	c.Metadata = d.string()
+	if version >= 4 {
+		c.Metadata = string(d.take(d.uvarint() - 1))
+	} else {
+		c.Metadata = d.string()
+	}
 	c.CommitMillis = int64(d.uint64())
 	if version == 1 {
 		d.uint64() // when it expires, which Kafka no longer uses
+	}
+	if version >= 4 {
+		c.TopicID = d.topicID()
 	}
 	if err := d.end(); err != nil {
 		return Committed{}, fmt.Errorf("value of a committed offset: %w", err)
@@ -189,9 +212,9 @@ type decoder struct {
 }
 
 func (d *decoder) take(n int) []byte {
-	if d.cut || n > len(d.b) {
+	if d.cut || n < 0 || n > len(d.b) {
 		d.cut = true
-		return make([]byte, min(n, 8))
+		return make([]byte, min(max(n, 0), 8))
 	}
 	taken := d.b[:n]
 	d.b = d.b[n:]
@@ -201,6 +224,30 @@ func (d *decoder) take(n int) []byte {
 func (d *decoder) uint16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
 func (d *decoder) uint32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
 func (d *decoder) uint64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+
+// uvarint reads a length or a number, of which none is as large as a value may be.
+func (d *decoder) uvarint() int {
+	v, n := binary.Uvarint(d.b)
+	if d.cut || n <= 0 || v > math.MaxInt32 {
+		d.cut = true
+		return 0
+	}
+	d.b = d.b[n:]
+	return int(v)
+}
+
+// topicID reads tagged fields, of which only this one says something here.
+func (d *decoder) topicID() (id TopicID) {
+	for count := d.uvarint(); count > 0 && !d.cut; count-- {
+		tag := d.uvarint()
+		value := d.take(d.uvarint())
+		if tag == topicIDTag {
+			d.cut = d.cut || len(value) != len(id)
+			copy(id[:], value)
+		}
+	}
+	return id
+}
 
 // string reads a string; null, of length -1, is empty.
 func (d *decoder) string() string {

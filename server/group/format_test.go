@@ -1,6 +1,7 @@
 package group
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,22 +14,34 @@ func TestKeysAndValuesAreKafkas(t *testing.T) {
 	key.Version, key.Group, key.Topic, key.Partition = 1, "grüppe", "topic", 7
 	assert.Equal(t, key.AppendTo(nil), offsetKey("grüppe", Place{"topic", 7}))
 	value := kmsg.NewOffsetCommitValue()
-	value.Version, value.Offset, value.LeaderEpoch = 3, 1<<40, 5
-	value.Metadata, value.CommitTimestamp = "note", 1234
-	assert.Equal(t, value.AppendTo(nil), offsetValue(Committed{
-		Offset: 1 << 40, LeaderEpoch: 5, Metadata: "note", CommitMillis: 1234,
-	}))
+	value.Version, value.Offset, value.LeaderEpoch = 4, 1<<40, 5
+	value.Metadata, value.CommitTimestamp = strings.Repeat("note ", 60), 1234
+	for _, id := range []TopicID{{}, {1, 2, 15: 3}} {
+		value.TopicID = id
+		c := Committed{
+			Offset: 1 << 40, LeaderEpoch: 5, Metadata: value.Metadata, CommitMillis: 1234,
+			TopicID: id,
+		}
+		assert.Equal(t, value.AppendTo(nil), offsetValue(c))
+		got, err := parseValue(offsetValue(c))
+		require.NoError(t, err)
+		assert.Equal(t, c, got)
+	}
+	value.UnknownTags.Set(7, []byte("of a later version"))
+	got, err := parseValue(value.AppendTo(nil))
+	require.NoError(t, err)
+	assert.Equal(t, TopicID(value.TopicID), got.TopicID)
 }
 
 func TestOlderVersionsAreRead(t *testing.T) {
-	for version := int16(0); version <= 3; version++ {
+	for version := int16(0); version <= 4; version++ {
 		value := kmsg.NewOffsetCommitValue()
 		value.Version, value.Offset, value.LeaderEpoch = version, 42, 9
 		value.Metadata, value.CommitTimestamp, value.ExpireTimestamp = "m", 10, 20
 		got, err := parseValue(value.AppendTo(nil))
 		require.NoError(t, err, version)
 		want := Committed{Offset: 42, LeaderEpoch: -1, Metadata: "m", CommitMillis: 10}
-		if version == 3 {
+		if version >= 3 {
 			want.LeaderEpoch = 9
 		}
 		assert.Equal(t, want, got, version)

@@ -90,14 +90,20 @@ func (s *shard) load(ctx context.Context) error {
 	now := s.c.cfg.Clock()
 	loaded.topics = s.c.topics.Load()
 	loaded.recovered(now)
+	gone := loaded.forget(s.c.cfg.TopicID)
+	for _, r := range gone { // before anybody reads them
+		if err := loaded.replay(r); err != nil {
+			panic(fmt.Sprintf("group: replaying a record of this node: %v", err))
+		}
+	}
 	s.mu.Lock()
 	if !s.retired {
 		s.state, s.loaded, s.last = loaded, true, landed
 	}
 	s.mu.Unlock()
 	f, err := s.decide(func(state *state) ([]Record, error) {
-		records := state.retopic(s.c.topics.Load(), now)
-		return append(records, state.forget(s.c.cfg.TopicExists)...), nil
+		records := append(gone, state.retopic(s.c.topics.Load(), now)...)
+		return append(records, state.forget(s.c.cfg.TopicID)...), nil
 	})
 	if err == nil {
 		err = f.wait(ctx)

@@ -158,18 +158,23 @@ func (s *state) remove(group string) ([]Record, error) {
 	return records, nil
 }
 
-// forget returns tombstones for the offsets of all topics that do not exist.
-func (s *state) forget(exists func(topic string) bool) []Record {
-	known := map[string]bool{}
+// forget returns tombstones for the offsets of all topics that do not exist: also of
+// those whose name another has now.
+func (s *state) forget(now func(topic string) (TopicID, bool)) []Record {
+	type topic struct {
+		id     TopicID
+		exists bool
+	}
+	known := map[string]topic{}
 	var records []Record
 	for group, g := range s.groups {
-		records = append(records, g.offsets.tombstones(group, func(at Place, _ Committed) bool {
-			there, asked := known[at.Topic]
+		records = append(records, g.offsets.tombstones(group, func(at Place, c Committed) bool {
+			t, asked := known[at.Topic]
 			if !asked {
-				there = exists(at.Topic)
-				known[at.Topic] = there
+				t.id, t.exists = now(at.Topic)
+				known[at.Topic] = t
 			}
-			return !there
+			return !t.exists || c.TopicID != TopicID{} && c.TopicID != t.id
 		})...)
 	}
 	return records
