@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -172,21 +174,26 @@ func TestErrorsSayWhatIsWrongAndExitOne(t *testing.T) {
 
 func TestWrongUsageExitsTwo(t *testing.T) {
 	tests := map[string]struct{ args, want string }{
-		"unknown command":   {"bogus", `unknown command "bogus" for sluice`},
-		"no subcommand":     {"topic", "sluice topic needs a command: alter, create"},
-		"unknown sub":       {"topic bogus", `unknown command "bogus" for sluice topic`},
-		"unknown flag":      {"topic list --bogus", "unknown flag: --bogus"},
-		"no name":           {"topic create", "sluice topic create takes NAME, got 0 arguments"},
-		"two names":         {"topic create a b", "got 2 arguments"},
-		"no topic":          {"consume", "requires at least 1 arg"},
-		"output":            {"topic list --output yaml", "want text, json"},
-		"--set":             {"topic create t --set x", `"x" is not key=value`},
-		"alter nothing":     {"topic alter t", `required flag(s) "partitions" not set`},
-		"trim":              {"topic trim t --before-offset 0", "want PARTITION:OFFSET"},
-		"trim negative":     {"topic trim t --before-offset 0:-1", "want PARTITION:OFFSET"},
-		"no resource":       {"config get", "[topic broker cluster] is required"},
-		"two resources":     {"config get --topic t --cluster", "none of the others can be"},
-		"set nothing":       {"config set --topic t", "requires at least 1 arg"},
+		"unknown command": {"bogus", `unknown command "bogus" for sluice`},
+		"no subcommand":   {"topic", "sluice topic needs a command: alter, create"},
+		"unknown sub":     {"topic bogus", `unknown command "bogus" for sluice topic`},
+		"unknown flag":    {"topic list --bogus", "unknown flag: --bogus"},
+		"no name":         {"topic create", "sluice topic create takes NAME, got 0 arguments"},
+		"two names":       {"topic create a b", "got 2 arguments"},
+		"no topic":        {"consume", "sluice consume takes one TOPIC or more, got none"},
+		"output":          {"topic list --output yaml", "want text, json"},
+		"--set":           {"topic create t --set x", `"x" is not key=value`},
+		"alter nothing":   {"topic alter t", `required flag(s) "partitions" not set`},
+		"trim":            {"topic trim t --before-offset 0", "want PARTITION:OFFSET"},
+		"trim negative":   {"topic trim t --before-offset 0:-1", "want PARTITION:OFFSET"},
+		"no resource":     {"config get", "[topic broker cluster] is required"},
+		"two resources":   {"config get --topic t --cluster", "none of the others can be"},
+		"set nothing":     {"config set --topic t", "takes one NAME=VALUE or more, got none"},
+		"server is a URL": {"topic list --server http://127.0.0.1:9092", "want host:port of gRPC"},
+		"registry is none": {
+			"schema list --registry 127.0.0.1:8081", "is no URL such as http://127.0.0.1:8081",
+		},
+		"no directory":      {"storage check", "sluice storage check takes DIR, got 0 arguments"},
 		"set without value": {"config set --topic t x", `"x" is not key=value`},
 		"acks":              {"produce t --acks 2", "want all, -1, 1, 0"},
 		"compression":       {"produce t --compression br", "want none, gzip, snappy, lz4, zstd"},
@@ -219,6 +226,20 @@ func TestWrongUsageExitsTwo(t *testing.T) {
 			assert.Empty(t, out.String())
 		})
 	}
+}
+
+func TestThePortOfHTTPIsNotTheServer(t *testing.T) {
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Config.Protocols = new(http.Protocols)
+	web.Config.Protocols.SetUnencryptedHTTP2(true)
+	web.Start()
+	defer web.Close()
+	c := &cli{tb: t, address: web.Listener.Addr().String()}
+	out, errOut, code := c.run("", "topic", "list")
+	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, "Error: "+c.address+" does not speak gRPC: --server is the address that "+
+		"'sluice serve' shows behind gRPC, port 9092 if it was not told otherwise\n", errOut)
+	assert.Empty(t, out)
 }
 
 func TestTheVersionIsTold(t *testing.T) {

@@ -85,7 +85,7 @@ func newConfigSetCommand(conn *connection) *cobra.Command {
 		Short: "Change settings, all or none",
 		Example: "  sluice config set --topic flights retention.ms=3600000\n" +
 			"  sluice config set --cluster log.retention.ms=86400000",
-		Args: cobra.MinimumNArgs(1),
+		Args: takesSome("NAME=VALUE"),
 	}
 	flags := addResource(c)
 	c.RunE = conn.call(func(
@@ -116,7 +116,7 @@ func newConfigUnsetCommand(conn *connection) *cobra.Command {
 		Use:     "unset (--topic T | --broker N | --cluster) NAME...",
 		Short:   "Take settings back, so that what applies otherwise does again",
 		Example: "  sluice config unset --topic flights retention.ms",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    takesSome("NAME"),
 	}
 	flags := addResource(c)
 	c.RunE = conn.call(func(

@@ -60,6 +60,10 @@ func (c *connection) dial() (*sluice.Client, error) {
 	if c.server == "" {
 		return nil, wrongUsage("--server is empty, want host:port")
 	}
+	if strings.HasPrefix(c.server, "http://") || strings.HasPrefix(c.server, "https://") {
+		return nil, wrongUsage("--server is %q, want host:port of gRPC, such as 127.0.0.1:9092",
+			c.server)
+	}
 	var options []sluice.DialOption
 	if c.encrypted() {
 		config, err := c.tlsConfig()
@@ -130,6 +134,10 @@ func (c *connection) call(do task) func(*cobra.Command, []string) error {
 // explain says what to do about a node that cannot be reached. A node that answers may
 // say the same of another one.
 func (c *connection) explain(err error) error {
+	if err != nil && strings.Contains(err.Error(), "unexpected HTTP status code") {
+		return fmt.Errorf("%s does not speak gRPC: --server is the address that "+
+			"'sluice serve' shows behind gRPC, port 9092 if it was not told otherwise", c.server)
+	}
 	if !errors.Is(err, sluice.ErrBrokerNotAvailable) ||
 		!strings.Contains(err.Error(), "connection error") { // as gRPC says
 		return err

@@ -58,7 +58,7 @@ func newConsumeCommand() *cobra.Command {
 			"  sluice consume flights --group billing\n" +
 			"  sluice consume 'flights-.*' --pattern --group audit --from beginning\n" +
 			"  sluice consume flights --avro --format json",
-		Args: cobra.MinimumNArgs(1),
+		Args: takesSome("TOPIC"),
 	}
 	conn := addConnection(c)
 	want := consumption{isolation: "read_uncommitted", registry: addRegistry(c, conn)}
@@ -66,7 +66,7 @@ func newConsumeCommand() *cobra.Command {
 	flags.StringVar(&want.from, "from", "beginning",
 		"`beginning|end|OFFSET|@TIME`: where to begin in every partition")
 	flags.Int32SliceVar(&want.partitions, "partition", nil,
-		"only these `partitions`, as 0,1 or repeated (default all)")
+		"only these `partitions`, as 0,1 or repeated; [] is all")
 	flags.Int64Var(&want.count, "count", 0, "stop after this `number` of records (0: never)")
 	flags.StringVar(&want.format, "format", `%v\n`, "how to print a record")
 	flags.StringVar(&want.nullMarker, "null-marker", "null",

@@ -165,7 +165,7 @@ func newGroupDeleteCommand(conn *connection) *cobra.Command {
 		Use:     "delete NAME...",
 		Short:   "Delete groups without members, and their offsets",
 		Example: "  sluice group delete billing",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    takesSome("NAME"),
 		RunE: conn.call(func(
 			ctx context.Context, c *cobra.Command, client *sluice.Client, args []string,
 		) error {

@@ -139,6 +139,16 @@ func takes(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// takesSome returns a check that a command is given one argument or more.
+func takesSome(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return fmt.Errorf("%s takes one %s or more, got none", c.CommandPath(), name)
+	}
+}
+
 // commandNames lists the commands below c.
 func commandNames(c *cobra.Command) string {
 	var names []string

@@ -36,7 +36,7 @@ func newStorageCheckCommand(output *string) *cobra.Command {
 			"copied to TMPDIR first. Exits with 1 if anything is damaged or missing.",
 		Example: "  sluice storage check /var/lib/sluice\n" +
 			"  sluice storage check sluice-data --output json | jq .verdict",
-		Args: cobra.ExactArgs(1),
+		Args: takes("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir, err := storageDir(args[0])
 			if err != nil {
@@ -126,7 +126,7 @@ func newStorageDumpCommand(output *string) *cobra.Command {
 		Example: "  sluice storage dump sluice-data --limit 5\n" +
 			"  sluice storage dump sluice-data --topic-id 0f8fad5b-d9cb-469f-a165-70867728950e " +
 			"--partition 0 --from 1000",
-		Args: cobra.ExactArgs(1),
+		Args: takes("DIR"),
 	}
 	flags := c.Flags()
 	flags.StringVar(&topic, "topic-id", "", "only this topic, by the `id` of 'topic describe'")
@@ -208,7 +208,7 @@ func newStorageRetryCommand(output *string) *cobra.Command {
 		Long: "After three starts that did not come to their end a node stays down and says\n" +
 			"why. When the cause is gone, this lets the next start try again.",
 		Example: "  sluice storage retry /var/lib/sluice",
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir, err := storageDir(args[0])
 			if err != nil {

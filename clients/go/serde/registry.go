@@ -109,7 +109,8 @@ func NewRegistry(urls []string, options ...RegistryOption) (*Registry, error) {
 	for _, text := range urls {
 		base, err := url.Parse(strings.TrimSpace(text))
 		if err != nil {
-			return nil, fmt.Errorf("the registry's address: %w", err)
+			return nil, fmt.Errorf("the registry's address is no URL such as "+
+				"http://127.0.0.1:8081: %w", err)
 		}
 		if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 			return nil, fmt.Errorf("the registry's address %q is no URL such as "+
