@@ -131,16 +131,14 @@ func (s *v3Stream) goOn(w *response, r *http.Request, group *recordGroup) {
 	}
 	for next := range s.ready {
 		if s.answer(w, r, next) != nil {
+			// Wakes a read that waits. Never after the last: then net/http reads already
+			// whether the caller is still there, and would take it for gone.
+			cancel()
+			_ = w.controller().SetReadDeadline(time.Now())
 			break
 		}
 	}
-	cancel()
-	select {
-	case <-done:
-	default:
-		_ = w.controller().SetReadDeadline(time.Now()) // wakes a read that waits
-		<-done
-	}
+	<-done
 	for left := range s.ready {
 		s.drop(left)
 	}

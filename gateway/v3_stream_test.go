@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -143,6 +144,38 @@ func TestV3ABodyOfKnownLengthIsAStream(t *testing.T) {
 	assert.Equal(t, "\r\n", conn.until(t, "\r\n"))
 	assert.Equal(t, "0\r\n", conn.until(t, "0"))
 	assert.EqualValues(t, 3, s.written.Load())
+}
+
+// wakeful counts the reads that are woken before their time.
+type wakeful struct {
+	http.ResponseWriter
+	woken int
+}
+
+// SetReadDeadline is that of a connection.
+func (w *wakeful) SetReadDeadline(t time.Time) error {
+	if !t.After(time.Now()) {
+		w.woken++
+	}
+	return nil
+}
+
+// The end of a stream leaves the connection as it was. After the last byte of a body
+// net/http reads on to learn whether the caller is still there: if that read were
+// woken, the call that follows on the connection would count as given up.
+func TestV3TheEndOfAStreamWakesNoRead(t *testing.T) {
+	f := newFront(t, nil)
+	const record = `{"value":{"type":"STRING","data":"a"}}`
+	for range 2000 {
+		body := io.MultiReader(strings.NewReader(record), strings.NewReader(record))
+		recorder := httptest.NewRecorder()
+		w := &wakeful{ResponseWriter: recorder}
+		request := streamTo(t, f.url, body)
+		request.ContentLength = -1
+		f.gateway.ServeHTTP(w, request)
+		require.Equal(t, 2, strings.Count(recorder.Body.String(), `{"error_code":200`))
+		require.Zero(t, w.woken)
+	}
 }
 
 // A caller that sends and does not read its receipts is not read on: what it makes
