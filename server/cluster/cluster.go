@@ -138,7 +138,7 @@ func (c *Cluster) join(ctx context.Context) error {
 
 // afterElection does a step of the start, which may be done twice, again while it fails
 // because etcd is changing its leader or is slow, as it is when several nodes start or one
-// has just died.
+// has just died. StartTimeout bounds it.
 func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) error) error {
 	const tries = 50
 	for try := 1; ; try++ {
@@ -147,17 +147,19 @@ func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) 
 		if !electing || try == tries {
 			return err
 		}
-		c.cfg.Logger.Info("etcd is choosing a leader, or slow; trying again", "error", err)
-		if err := run.Pause(ctx, controllerRetry); err != nil {
-			return err
+		if run.Pause(ctx, controllerRetry) != nil {
+			return errors.Join(context.Cause(ctx), err)
 		}
+		c.cfg.Logger.Info("etcd is choosing a leader, or slow; trying again", "error", err)
 	}
 }
 
-// passing are the errors of an etcd that will answer before long.
+// passing are the errors of an etcd that will answer before long. A lease may end before
+// the node has used it.
 var passing = []error{
 	rpctypes.ErrLeaderChanged, rpctypes.ErrNoLeader, rpctypes.ErrTimeout,
 	rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
+	rpctypes.ErrLeaseNotFound, fault.RequestTimedOut, errNoQuorum,
 }
 
 // found reads the cluster's id, or gives it one, and holds it against that of

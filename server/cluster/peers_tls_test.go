@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -45,6 +46,10 @@ func TestAQuorumBehindTLS(t *testing.T) {
 		change(&cfg)
 		_, err := Start(t.Context(), cfg)
 		require.Error(t, err, name)
+		require.Eventually(t, func() bool { // its etcd stops in the background
+			l, err := net.Listen("tcp", late.PeerListen)
+			return err == nil && l.Close() == nil
+		}, 2*time.Minute, 10*time.Millisecond)
 	}
 	late.CA, late.StartTimeout = a.file, time.Minute
 	late.Cert, late.Key = a.issue("node-3")

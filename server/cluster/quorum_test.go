@@ -112,7 +112,7 @@ func TestThreeNodesAreOneClusterAndOutliveOne(t *testing.T) {
 	assert.Equal(t, nodes[0].ID(), nodes[1].ID())
 	assert.Equal(t, nodes[0].ID(), nodes[2].ID())
 	for _, n := range nodes {
-		n.mustSee(t, "all three", func(s *Snapshot) bool { return len(s.Brokers()) == 3 })
+		n.mustSee(t, "all three", func(s *Snapshot) bool { return len(s.available()) == 3 })
 	}
 	members, err := nodes[2].Quorum(t.Context())
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/server/cluster/memory"
 )
 
@@ -62,5 +63,40 @@ func TestAStartOutlivesASlowEtcd(t *testing.T) {
 		assert.False(t, c.Fenced())
 		assert.Equal(t, c.member.epoch, c.Snapshot().nodes[0].epoch.mod)
 		assert.Equal(t, c.member.liveMod, c.Snapshot().nodes[0].live.mod)
+	})
+}
+
+// silent is an etcd that does not answer the first reads at all.
+type silent struct {
+	clientv3.KV
+	left *atomic.Int32
+}
+
+func (s silent) Get(
+	ctx context.Context, key string, opts ...clientv3.OpOption,
+) (*clientv3.GetResponse, error) {
+	if s.left.Add(-1) < 0 {
+		return s.KV.Get(ctx, key, opts...)
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestAStartOutlivesAnEtcdThatDoesNotAnswer for a while, but not one that never does.
+func TestAStartOutlivesAnEtcdThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(t)
+		cfg.Etcd = memory.New().Client(memory.NewLink())
+		left := new(atomic.Int32)
+		left.Store(5)
+		cfg.Etcd.KV = silent{cfg.Etcd.KV, left}
+		start(t, cfg)
+		assert.Negative(t, left.Load())
+
+		cfg.DataDir = t.TempDir()
+		left.Store(1000)
+		_, err := Start(t.Context(), cfg)
+		assert.ErrorContains(t, err, "the cluster did not form within 1m0s")
+		assert.ErrorIs(t, err, fault.RequestTimedOut)
 	})
 }

@@ -85,6 +85,7 @@ func RestartAll(tb testing.TB, nodes []*Node, meanwhile func()) []*Node {
 func (n *Node) Config() cluster.Config {
 	c := cluster.DefaultConfig()
 	c.DataDir, c.Static, c.Logger = n.Dir, n.options.settings, n.options.logger
+	c.StartTimeout = startTimeout
 	for _, change := range n.options.cluster {
 		change(&c)
 	}

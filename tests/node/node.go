@@ -89,8 +89,12 @@ func WithCluster(change func(*cluster.Config)) Option {
 	return func(o *options) { o.cluster = append(o.cluster, change) }
 }
 
-// startTimeout bounds the start of a node, on a machine that is busy.
-const startTimeout = time.Minute
+const (
+	// startTimeout bounds the start of a node, on a machine that is busy.
+	startTimeout = 3 * time.Minute
+	// session is long enough that such a machine takes no node's place in the cluster.
+	session = "60000"
+)
 
 // Start starts a node of its own cluster and returns once it serves.
 func Start(tb testing.TB, opts ...Option) *Node {
@@ -108,7 +112,10 @@ func Start(tb testing.TB, opts ...Option) *Node {
 // newNode returns a node that is not started.
 func newNode(tb testing.TB, opts []Option) *Node {
 	tb.Helper()
-	o := options{settings: map[string]string{}, logger: slog.New(slog.DiscardHandler)}
+	o := options{
+		settings: map[string]string{"broker.session.timeout.ms": session},
+		logger:   slog.New(slog.DiscardHandler),
+	}
 	for _, set := range opts {
 		set(&o)
 	}
