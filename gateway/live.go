@@ -181,6 +181,7 @@ func (l *listener) catchUp(ctx context.Context) error {
 			behind = behind || more
 		}
 		if !behind {
+			callOf(l.r).letGo() // the caller has what was fetched last
 			return l.to.flush()
 		}
 	}
@@ -337,6 +338,7 @@ func (l *listener) beat(ctx context.Context) error {
 	_, err = l.g.streams.Fetch(ctx, &sluicev1.FetchRequest{
 		Topic: l.topic, Partition: l.partitions[0], Offset: l.next[0], MaxRecords: 1, MaxBytes: 1,
 	})
+	callOf(l.r).letGo()
 	if err == nil {
 		return nil
 	}

@@ -237,3 +237,19 @@ func BenchmarkIdleListeners(b *testing.B) {
 	b.ReportMetric(float64(after.StackInuse-before.StackInuse)/listeners, "stack-B/listener")
 	b.ReportMetric(float64(f.streams.Load()), "readers")
 }
+
+// A stream that follows the log holds nothing any more of what it has read of it.
+func TestAListenerAtTheEndHoldsNoAnswer(t *testing.T) {
+	f := newFront(t, nil)
+	for range 10 {
+		f.append("orders", 0, strings.Repeat("x", 1<<10))
+	}
+	for range 3 {
+		stream := listen(t, f.url+tail+"?from=earliest&partition=0")
+		offsetsOf(t, stream, 0, 0, 10)
+	}
+	require.Eventually(t, func() bool { return f.gateway.Listeners() == 3 }, time.Minute,
+		time.Millisecond)
+	assert.Eventually(t, func() bool { return f.gateway.AnswerBytes() == 0 }, time.Minute,
+		time.Millisecond)
+}
