@@ -19,9 +19,10 @@ import (
 // reads take turns.
 const pollPartitionsMax = 1000
 
-// poll is one read of an instance.
+// poll is one read of an instance. What it keeps counts against the budget of answers.
 type poll struct {
 	i        *instance
+	call     *call
 	bytesMax int
 	bytesMin int
 	bytes    int
@@ -55,7 +56,10 @@ func (i *instance) poll(
 		return []byte("[]"), i.over(ctx)
 	}
 	i.commitBefore(ctx)
-	p := &poll{i: i, bytesMax: bytesMax, bytesMin: max(i.config.FetchBytesMin, 1)}
+	request, _ := ctx.Value(callKey{}).(*call)
+	p := &poll{
+		i: i, call: request, bytesMax: bytesMax, bytesMin: max(i.config.FetchBytesMin, 1),
+	}
 	for {
 		i.mu.Lock()
 		active, changed := i.core.Active(), i.changed
@@ -103,6 +107,7 @@ func (i *instance) commitBefore(ctx context.Context) {
 // read. Nil means that another round may be of use.
 func (p *poll) round(ctx context.Context, changed <-chan struct{}) error {
 	p.read, p.bytes = nil, 0
+	p.call.letGo()
 	if err := p.i.resolve(ctx); err != nil {
 		return p.failed(ctx, err)
 	}
@@ -193,11 +198,16 @@ func (p *poll) follow(ctx context.Context, places []consumer.Place) error {
 		if place == nil {
 			continue
 		}
+		before := p.bytes
 		full := p.take(*place, message)
+		p.call.hold(p.i.g.answers, int64(p.bytes-before))
 		place.Next = message.GetNextOffset()
 		atEnd := len(p.end) == len(places)
 		if full || p.bytes >= p.bytesMin && (atEnd || p.bytes >= p.bytesMax) {
 			return errPollOver
+		}
+		if p.bytes > 0 && p.i.g.answers.Held() >= p.i.g.answers.Max() {
+			return errPollOver // others need it, and this one would wait for them
 		}
 	}
 }

@@ -23,7 +23,14 @@ const (
 	answerWaitMin = time.Second
 )
 
-// letGo gives back what the request's last fetch holds.
+// hold counts bytes of records that the request keeps until its end.
+func (c *call) hold(answers *budget.Budget, bytes int64) {
+	c.answers = answers
+	answers.Add(bytes)
+	c.held.Add(bytes)
+}
+
+// letGo gives back what the request's last fetch, or its read, holds.
 func (c *call) letGo() {
 	if n := c.held.Swap(0); n > 0 {
 		c.answers.Give(n)

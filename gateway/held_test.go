@@ -63,3 +63,28 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 		time.Millisecond)
 	assert.Equal(t, http.StatusOK, f.do(t, http.MethodGet, path, "").status)
 }
+
+// What a consumer's read has got and not yet answered with counts as other answers do:
+// near the limit it returns what it has, and the next one goes on.
+func TestWhatAReadKeepsIsBounded(t *testing.T) {
+	limits := gateway.DefaultLimits()
+	limits.AnswerInFlightBytesMax = 1 << 20
+	f := wholeWith(t, limits)
+	value := base64.StdEncoding.EncodeToString(make([]byte, 512<<10))
+	const count = 8
+	for range count {
+		answer := f.do(t, http.MethodPost, "/v1/topics/orders/records",
+			`{"records":[{"partition":0,"value":"`+value+`"}]}`)
+		require.Equal(t, http.StatusOK, answer.status, answer.body)
+	}
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	for got := 0; got < count; {
+		some := len(values(t, c.read(t, "?max_bytes=50000000&timeout=30000")))
+		assert.Positive(t, some)
+		assert.Less(t, some, 5)
+		got += some
+	}
+	require.Eventually(t, func() bool { return f.gateway.AnswerBytes() == 0 }, time.Minute,
+		time.Millisecond)
+}
