@@ -175,6 +175,26 @@ func TestAutoCommit(t *testing.T) {
 	assert.Contains(t, next.ok(t, http.MethodGet, "/offsets", orders0), `"offset":2`)
 }
 
+// A disk may be slower than the timeout of a read.
+func TestAutoCommitTakesLongerThanAReadMay(t *testing.T) {
+	f := newFront(t, nil)
+	f.groups.slowness = 100 * time.Millisecond
+	for range 3 {
+		f.append("orders", 0, "x")
+	}
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	got := 0
+	require.Eventually(t, func() bool {
+		got += len(values(t, c.read(t, "?max_bytes=1&timeout=10")))
+		return got == 3
+	}, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		c.read(t, "?timeout=1")
+		return strings.Contains(c.ok(t, http.MethodGet, "/offsets", orders0), `"offset":3`)
+	}, patience, time.Millisecond)
+}
+
 func TestSubscriptions(t *testing.T) {
 	f := newFront(t, nil)
 	f.append("orders", 1, "before")

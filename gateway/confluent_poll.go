@@ -15,9 +15,14 @@ import (
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
 )
 
-// pollPartitionsMax is how many partitions a read asks for at once; with more,
-// reads take turns.
-const pollPartitionsMax = 1000
+const (
+	// pollPartitionsMax is how many partitions a read asks for at once; with more,
+	// reads take turns.
+	pollPartitionsMax = 1000
+	// commitTimeMin is how long the commit before a read may take, however short the
+	// read's own timeout is.
+	commitTimeMin = time.Second
+)
 
 // poll is one read of an instance. What it keeps counts against the budget of answers.
 type poll struct {
@@ -47,15 +52,19 @@ var errPollOver = errors.New("the read is over")
 func (i *instance) poll(
 	ctx context.Context, bytesMax int, timeout time.Duration, strict bool,
 ) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	until := time.Now().Add(timeout)
+	waiting, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	select {
 	case i.reading <- struct{}{}:
 		defer func() { <-i.reading }()
-	case <-ctx.Done():
-		return []byte("[]"), i.over(ctx)
+	case <-waiting.Done():
+		return []byte("[]"), i.over(waiting)
 	}
-	i.commitBefore(ctx)
+	left := time.Until(until)
+	i.commitBefore(ctx, max(timeout, commitTimeMin))
+	ctx, cancel = context.WithTimeout(ctx, left)
+	defer cancel()
 	request, _ := ctx.Value(callKey{}).(*call)
 	p := &poll{
 		i: i, call: request, bytesMax: bytesMax, bytesMin: max(i.config.FetchBytesMin, 1),
@@ -89,11 +98,15 @@ func (i *instance) over(ctx context.Context) error {
 }
 
 // commitBefore commits what earlier reads returned, where the instance does so
-// by itself. Its caller has come back, so it has worked on them.
-func (i *instance) commitBefore(ctx context.Context) {
+// by itself. Its caller has come back, so it has worked on them. The time that it takes
+// is not the read's: a disk that is slower than a short timeout would let no read come to
+// an end with records, and no commit either.
+func (i *instance) commitBefore(ctx context.Context, within time.Duration) {
 	if !i.config.AutoCommit {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	i.mu.Lock()
 	member := i.member
 	i.mu.Unlock()

@@ -26,6 +26,7 @@ type coordinator struct {
 	stale     int // answer so many commits with STALE_MEMBER_EPOCH
 	refuse    error
 	commits   int
+	slowness  time.Duration // of a commit
 }
 
 type member struct {
@@ -156,8 +157,13 @@ func (b *broker) beat(request *sluicev1.ConsumerHeartbeatRequest) (
 }
 
 func (b *broker) CommitOffsets(
-	_ context.Context, request *sluicev1.CommitOffsetsRequest,
+	ctx context.Context, request *sluicev1.CommitOffsetsRequest,
 ) (*sluicev1.CommitOffsetsResponse, error) {
+	select {
+	case <-time.After(b.groups.slowness):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.groups
