@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -196,35 +195,49 @@ func (g *Gateway) subscribe(w *response, r *http.Request, i *instance) {
 }
 
 // subscribe makes the instance a member of its group, or one with another
-// subscription. If the group refuses, nothing changes.
+// subscription. If the group refuses, nothing changes. Changes of a subscription take
+// turns: two at once, as of a caller who gave the first one up and asked again, would
+// make two members, of which nobody would end one.
 func (i *instance) subscribe(ctx context.Context, topics []string, pattern string) error {
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	change := func(core *consumer.Instance) error { return core.Subscribe(topics, pattern) }
 	i.mu.Lock()
-	beforeTopics, beforePattern, was := i.core.Subscription()
 	member := i.member
 	i.mu.Unlock()
-	err := i.update(func(core *consumer.Instance) error {
-		return core.Subscribe(topics, pattern)
-	})
-	if err != nil {
-		return illegalState(err)
-	}
-	if member == nil {
+	isNew := member == nil
+	if isNew {
+		if err := i.update(change); err != nil {
+			return illegalState(err)
+		}
 		member = newMembership(i)
 	}
-	err = member.subscribe(ctx, &sluicev1.Subscription{Topics: topics, Pattern: pattern})
+	err := member.subscribe(ctx, &sluicev1.Subscription{Topics: topics, Pattern: pattern})
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	closed := i.closed
+	if err == nil && !closed {
+		i.member = member
+	}
+	i.mu.Unlock()
 	switch {
-	case err == nil && i.closed:
-		go member.leave()
+	case closed:
+		member.leave()
 		return errNoInstance
 	case err == nil:
-		i.member = member
-		return nil
-	case was:
-		return errors.Join(i.core.Subscribe(beforeTopics, beforePattern), err)
+		return i.update(change) // a member reads no more of topics that it has left
+	case isNew && fault.From(err).HTTP >= statusCancelled:
+		member.leave() // it may have become one
 	}
-	i.core.Unsubscribe()
+	if isNew {
+		_ = i.update(func(core *consumer.Instance) error {
+			core.Unsubscribe()
+			return nil
+		})
+	}
 	return err
 }
 
@@ -262,15 +275,22 @@ func (g *Gateway) topicsLike(ctx context.Context, pattern string) ([]string, err
 
 // unsubscribe ends subscription and assignment, and the part in the group.
 func (g *Gateway) unsubscribe(w *response, r *http.Request, i *instance) {
+	ctx, cancel := i.call(r)
+	defer cancel()
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		g.fail(w, r, ctx.Err())
+		return
+	}
 	i.mu.Lock()
 	member := i.member
 	i.member = nil
 	i.mu.Unlock()
 	if member != nil {
 		if i.config.AutoCommit {
-			ctx, cancel := i.call(r)
 			_ = i.commitReturned(ctx, member) // else they are read again
-			cancel()
 		}
 		member.leave()
 	}

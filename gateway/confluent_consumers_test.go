@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,6 +226,53 @@ func TestSubscriptions(t *testing.T) {
 	c.ok(t, http.MethodDelete, "/subscription", "")
 	assert.JSONEq(t, `{"topics":[]}`, c.ok(t, http.MethodGet, "/subscription", ""))
 	assert.Len(t, f.groups.left, 2)
+}
+
+// A caller who has given up a call that takes long makes it again, while the first one
+// still goes on.
+func TestSubscriptionsAtOnceMakeOneMember(t *testing.T) {
+	f := newFront(t, nil)
+	f.groups.slowness = 10 * time.Millisecond
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	var callers sync.WaitGroup
+	for i := range 16 {
+		callers.Go(func() {
+			topic := []string{"orders", "payments"}[i%2]
+			answer := c.do(t, http.MethodPost, "/subscription", `{"topics":["`+topic+`"]}`)
+			assert.Equal(t, http.StatusNoContent, answer.status, answer.body)
+		})
+	}
+	callers.Wait()
+	members := func() int {
+		f.groups.mu.Lock()
+		defer f.groups.mu.Unlock()
+		return len(f.groups.members)
+	}
+	assert.Equal(t, 1, members())
+	c.ok(t, http.MethodDelete, "/subscription", "")
+	assert.Equal(t, 0, members())
+}
+
+// If a group refuses a subscription, the one before goes on where it is.
+func TestARefusedSubscriptionChangesNothing(t *testing.T) {
+	f := newFront(t, nil)
+	for _, value := range []string{"a", "b", "c"} {
+		f.append("orders", 0, value)
+	}
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest","auto.commit.enable":"false"}`)
+	c.ok(t, http.MethodPost, "/subscription", `{"topics":["orders"]}`)
+	assert.Equal(t, []string{"a"}, values(t, c.read(t, "?max_bytes=1")))
+	refuse := func(err error) {
+		f.groups.mu.Lock()
+		defer f.groups.mu.Unlock()
+		f.groups.refuse = err
+	}
+	refuse(fault.AuthorizationFailed)
+	answer := c.do(t, http.MethodPost, "/subscription", `{"topics":["payments"]}`)
+	assert.Equal(t, http.StatusForbidden, answer.status, answer.body)
+	refuse(nil)
+	assert.JSONEq(t, `{"topics":["orders"]}`, c.ok(t, http.MethodGet, "/subscription", ""))
+	assert.Equal(t, []string{"b", "c"}, values(t, c.read(t, "")))
 }
 
 // A read that waits is woken by what the group gives it.

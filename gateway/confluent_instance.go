@@ -45,6 +45,8 @@ type instance struct {
 	cancel context.CancelFunc
 	// reading is held by a read, one at a time.
 	reading chan struct{}
+	// turn is held by what changes the subscription.
+	turn chan struct{}
 
 	mu      sync.Mutex
 	core    *consumer.Instance
@@ -102,7 +104,7 @@ func (s *instances) create(
 	i := &instance{
 		g: s.g, key: instanceKey{group, name}, secret: secretOf(r), format: format,
 		config: config, ctx: ctx, cancel: cancel, reading: make(chan struct{}, 1),
-		core: consumer.New(), changed: make(chan struct{}),
+		turn: make(chan struct{}, 1), core: consumer.New(), changed: make(chan struct{}),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

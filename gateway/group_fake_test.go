@@ -26,7 +26,7 @@ type coordinator struct {
 	stale     int // answer so many commits with STALE_MEMBER_EPOCH
 	refuse    error
 	commits   int
-	slowness  time.Duration // of a commit
+	slowness  time.Duration // of commits, and of heartbeats that do not wait
 }
 
 type member struct {
@@ -77,6 +77,16 @@ func (c *coordinator) wake() {
 	c.changed = make(chan struct{})
 }
 
+// delay makes a call as slow as the coordinator is.
+func (c *coordinator) delay(ctx context.Context) error {
+	select {
+	case <-time.After(c.slowness):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // evict takes every member for dead.
 func (c *coordinator) evict() {
 	c.mu.Lock()
@@ -89,6 +99,11 @@ func (b *broker) ConsumerHeartbeat(
 	ctx context.Context, request *sluicev1.ConsumerHeartbeatRequest,
 ) (*sluicev1.ConsumerHeartbeatResponse, error) {
 	c := b.groups
+	if request.GetMaxWait() == nil {
+		if err := c.delay(ctx); err != nil {
+			return nil, err
+		}
+	}
 	deadline, cancel := context.WithTimeout(ctx, request.GetMaxWait().AsDuration())
 	defer cancel()
 	for {
@@ -159,10 +174,8 @@ func (b *broker) beat(request *sluicev1.ConsumerHeartbeatRequest) (
 func (b *broker) CommitOffsets(
 	ctx context.Context, request *sluicev1.CommitOffsetsRequest,
 ) (*sluicev1.CommitOffsetsResponse, error) {
-	select {
-	case <-time.After(b.groups.slowness):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := b.groups.delay(ctx); err != nil {
+		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
