@@ -28,7 +28,7 @@ var topicNames = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 // addConsumers adds the consumer paths of the v2 surface.
 func (g *Gateway) addConsumers() {
 	const instancePath = "/consumers/{group}/instances/{instance}"
-	consumes := confluentBodies()
+	consumes := confluentAnswers // KR takes those of every format
 	g.add(route{
 		method: http.MethodPost, pattern: "/consumers/{group}", surface: confluentSurface,
 		consumes: consumes, produces: confluentAnswers, handle: g.createInstance,
@@ -58,13 +58,6 @@ func (g *Gateway) addConsumers() {
 		}
 		g.add(added)
 	}
-}
-
-// confluentBodies lists the types of bodies about consumers: KR takes those of
-// every format.
-func confluentBodies() []string {
-	all := append([]string{typeConfluent, typeJSON}, confluentAnswers...)
-	return all
 }
 
 // confluentMedia makes an answer one of v2's own type, or plain JSON where the
@@ -419,9 +412,10 @@ func (g *Gateway) commitOffsets(w *response, r *http.Request, i *instance) {
 		i.mu.Lock()
 		member := i.member
 		i.mu.Unlock()
-		if all {
+		switch {
+		case all:
 			err = i.commitReturned(ctx, member)
-		} else {
+		case len(offsets) > 0: // else there is nothing to do
 			err = i.commit(ctx, member, offsets)
 		}
 	}

@@ -142,6 +142,8 @@ func TestCommits(t *testing.T) {
 	assert.Contains(t, committed(t), `"offset":3`)
 	c.ok(t, http.MethodPost, "/offsets", "")
 	assert.Contains(t, committed(t), `"offset":3`, "nothing was read, so nothing is committed")
+	c.ok(t, http.MethodPost, "/offsets", `{"offsets":[]}`)
+	assert.Contains(t, committed(t), `"offset":3`, "none is none")
 	assert.Len(t, values(t, c.read(t, "")), 5)
 	for _, body := range []string{"", "{}", "null"} {
 		c.ok(t, http.MethodPost, "/offsets", body)

@@ -63,7 +63,10 @@ type peers struct {
 
 // gateways are the addresses of gateways: of all, with the own one, and of those
 // where instances live.
-type gateways struct{ all, homes []string }
+type gateways struct {
+	all, homes []string
+	err        error // why the brokers' own are not among them
+}
 
 func newPeers(g *Gateway) *peers {
 	dialer := &net.Dialer{Timeout: peerDialTimeout}
@@ -125,10 +128,11 @@ func (p *peers) gateways(ctx context.Context) gateways {
 		return known
 	}
 	var homes []string
+	var err error
 	request := &sluicev1.ListBrokersRequest{}
 	for len(homes) < peerCountMax {
-		page, err := p.g.clusters.ListBrokers(ctx, request)
-		if err != nil {
+		var page *sluicev1.ListBrokersResponse
+		if page, err = p.g.clusters.ListBrokers(ctx, request); err != nil {
 			homes = known.homes // what was there will do
 			break
 		}
@@ -144,6 +148,12 @@ func (p *peers) gateways(ctx context.Context) gateways {
 		homes...))
 	if len(found.homes) == 0 {
 		found.homes = found.all
+	}
+	if err != nil { // the next one asks again: this caller may just have gone
+		if known.all == nil {
+			found.err = err
+		}
+		return found
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,8 +186,8 @@ func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name stri
 		w.Header().Set(absentHeader, "absent")
 		return false
 	}
-	key := instanceKey{group, name}
-	candidates := rank(g.peers.gateways(outgoing(r)).all, key)
+	known := g.peers.gateways(outgoing(r))
+	candidates := rank(known.all, instanceKey{group, name})
 	if rest, ok := strings.CutPrefix(name, "rest-consumer-"); ok {
 		tag, _, _ := strings.Cut(rest, "-")
 		owned := slices.DeleteFunc(slices.Clone(candidates), func(address string) bool {
@@ -208,6 +218,11 @@ func (g *Gateway) forwardInstance(w *response, r *http.Request, group, name stri
 				"gone the answer is 404 with error_code 40403: then create the instance again"))
 		return true
 	}
+	if known.err != nil { // it may live on a gateway that is not known
+		confluentMedia(r)
+		g.fail(w, r, known.err)
+		return true
+	}
 	return false
 }
 
@@ -218,7 +233,12 @@ func (g *Gateway) forwardCreate(w *response, r *http.Request, group, name string
 	if r.Header.Get(markHeader) != "" {
 		return false
 	}
-	homes := g.peers.gateways(outgoing(r)).homes
+	known := g.peers.gateways(outgoing(r))
+	if known.err != nil { // none that is made here might be found
+		g.fail(w, r, known.err)
+		return true
+	}
+	homes := known.homes
 	if name == "" {
 		if len(homes) == 0 || slices.Contains(homes, g.config.Address) {
 			return false

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // crowd starts gateways side by side in front of one broker. Each function ends
@@ -101,6 +102,29 @@ func TestInstancesLiveWithTheBrokers(t *testing.T) {
 		assert.Contains(t, (&instance{f: fronts[0], path: c.path}).
 			ok(t, http.MethodGet, "/assignments", ""), "orders")
 	}
+}
+
+// A gateway that has not heard yet where instances live does not say that there is none.
+func TestAGatewayThatKnowsNoOthersYet(t *testing.T) {
+	fronts, _ := crowd(t, 1)
+	b := fronts[0].broker
+	b.httpAddress.Store(strings.TrimPrefix(fronts[0].url, "http://"))
+	stranger := newFront(t, func(c *gateway.Config) { c.Conn = b.channel(t) })
+	c := &instance{f: stranger, path: fronts[0].consumer(t, "g", "{}").path}
+	failing := func(err error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.fail = err
+	}
+	failing(fault.BrokerNotAvailable)
+	answer := c.do(t, http.MethodGet, "/subscription", "")
+	assert.Equal(t, http.StatusServiceUnavailable, answer.status, answer.body)
+	answer = stranger.do(t, http.MethodPost, "/consumers/g", "{}", v2Type)
+	assert.Equal(t, http.StatusServiceUnavailable, answer.status, answer.body)
+	failing(nil)
+	c.ok(t, http.MethodGet, "/subscription", "")
+	failing(fault.BrokerNotAvailable)
+	c.ok(t, http.MethodGet, "/subscription", "")
 }
 
 // A name is unique in its group, wherever its instance lives.
