@@ -16,14 +16,15 @@ import (
 func (l *logService) ListOffsets(
 	ctx context.Context, request *sluicev1.ListOffsetsRequest,
 ) (*sluicev1.ListOffsetsResponse, error) {
-	t, err := l.s.topic(request.GetTopic())
+	r, err := l.s.newReader(request.GetTopic(), request.GetPartition(), 0, "")
 	if err != nil {
 		return nil, err
 	}
-	log, err := l.s.partition(t, request.GetPartition())
-	if err != nil {
-		return nil, err
+	if r.fenced && request.GetAt() != "earliest" {
+		// Where the log begins it can say: one that reads from there learns the rest.
+		return nil, notHere(r.topic.Name, r.partition)
 	}
+	log := r.log
 	var at storage.Offset
 	var timestamp int64
 	found := false
@@ -43,7 +44,7 @@ func (l *logService) ListOffsets(
 		at, timestamp, found, err = log.OffsetForTime(ctx, ms)
 	}
 	if err != nil {
-		return nil, l.s.located(err, t, request.GetPartition())
+		return nil, l.s.located(err, r.topic, r.partition)
 	}
 	response := &sluicev1.ListOffsetsResponse{Offset: int64(at)}
 	if found {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -122,6 +123,9 @@ func TestNoLeaderAcknowledgesPastItsLease(t *testing.T) {
 			require.Error(t, err, name)
 			assert.True(t, fault.From(err).Retriable, "%s: %v", name, err)
 		}
+		require.EventuallyWithT(t, func(t *assert.CollectT) {
+			assert.NoError(t, readOn(ctx, nodes), "what is committed is read on")
+		}, patience, 10*time.Millisecond)
 	})
 	l.set(false)
 	for name, call := range calls {
@@ -145,6 +149,25 @@ func TestNoLeaderAcknowledgesPastItsLease(t *testing.T) {
 		assert.Error(t, <-answers["produce, all"])
 	})
 	l.set(false)
+}
+
+// readOn reads the topic t from its beginning, at who leads.
+func readOn(ctx context.Context, nodes []*node.Node) error {
+	topic, ok := nodes[0].Cluster.Topic("t")
+	if !ok || topic.Partitions[0].Leader == cluster.NoLeader {
+		return errors.New("nobody leads")
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, server.ForwardedHeader, "it is the leader")
+	c := callerOf(nodes[topic.Partitions[0].Leader])
+	from, err := c.ListOffsets(ctx, &sluicev1.ListOffsetsRequest{Topic: "t", At: "earliest"})
+	if err != nil {
+		return err
+	}
+	read, err := c.Fetch(ctx, &sluicev1.FetchRequest{Topic: "t", Offset: from.GetOffset()})
+	if err == nil && len(read.GetRecords()) == 0 {
+		return errors.New("nothing is read")
+	}
+	return err
 }
 
 // begin makes calls side by side, each for a few seconds.
