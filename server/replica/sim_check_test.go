@@ -109,6 +109,9 @@ func (w *world) heal() bool {
 		w.now = w.now.Add(lagMax / 100)
 		for _, b := range w.brokers {
 			b.skew = 0
+			if b.failed {
+				w.crash(b)
+			}
 			w.restart(b)
 			n := &w.nodes[b.id]
 			n.live = b.registered

@@ -11,7 +11,7 @@ import (
 
 // fault lets something go wrong, or come back.
 func (w *world) fault(b *broker) {
-	kinds := 12
+	kinds := 13
 	if w.restores {
 		kinds++
 	}
@@ -45,19 +45,35 @@ func (w *world) fault(b *broker) {
 	case 11: // a clock jumps
 		b.skew = time.Duration(w.random.IntN(7200)-3600) * time.Second
 	case 12:
+		w.breakDisk(b)
+	case 13:
 		w.restore()
+	}
+	if b.failed && w.one(3) {
+		w.crash(b) // the store has failed for good, and the process ends (S2)
 	}
 }
 
-// crash stops a broker: by kill -9 or a power cut, or for a disk error, which is
-// the same (S2). What was not synced may be there or not. A disk may also have
-// lost more than that, as long as enough others have not.
+// breakDisk lets the disk of a broker fail: whatever is written or removed from now
+// on comes to nothing, until the process has noticed and ended. Restored partitions
+// stand on what disks hold, as above.
+func (w *world) breakDisk(b *broker) {
+	if b.up && !w.part.Restored && !w.fragile {
+		b.failed = true
+		w.did["disk error"]++
+		w.logf("the disk of %d fails", b.id)
+	}
+}
+
+// crash stops a broker: by kill -9 or a power cut, or for a disk error. What was not
+// synced may be there or not. A disk may also have lost more than that, as long as
+// enough others have not.
 func (w *world) crash(b *broker) {
 	if !b.up {
 		return
 	}
 	b.up, b.registered, b.leader, b.follower, b.kept = false, false, nil, nil, nil
-	b.written = false
+	b.written, b.failed = false, false
 	log := &b.log
 	keep := log.durable + storage.Offset(w.random.IntN(int(log.end()-log.durable)+1))
 	counted := w.fragile || w.part.Restored && b.saidEpoch == w.nodes[b.id].epoch

@@ -40,7 +40,8 @@ func (w *world) step() {
 
 // produce appends a record to a leader's log (L5).
 func (w *world) produce(b *broker) {
-	if !b.up || b.leader == nil || !b.leader.writable() || len(b.log.records) >= 60 {
+	if !b.up || b.failed || b.leader == nil || !b.leader.writable() ||
+		len(b.log.records) >= 60 {
 		return
 	}
 	w.counter++
@@ -54,19 +55,26 @@ func (w *world) produce(b *broker) {
 	}
 }
 
-// sync lets the disk have what was written.
+// sync lets the disk have what was written. If that fails, the broker has on disk
+// what it had before, and nothing more counts.
 func (w *world) sync(b *broker) {
 	if !b.up {
 		return
 	}
-	b.log.durable = b.log.end()
+	synced, copied := b.log.end(), b.copied
+	switch {
+	case !b.failed:
+		b.log.durable = synced
+	case w.broken != "failed-sync":
+		synced, copied = b.log.durable, 0
+	}
 	if b.leader != nil {
-		b.leader.appended(b.log.durable, w.clock(b))
+		b.leader.appended(synced, w.clock(b))
 		w.advance(b)
 	}
 	if b.follower != nil && b.written {
 		b.written = false
-		b.follower.moved(b.extent(), b.copied)
+		b.follower.moved(extent{b.log.start, synced, b.log.lastEpochBelow(synced)}, copied)
 		b.hw = b.follower.hw
 	}
 }
@@ -198,9 +206,15 @@ func (w *world) receive(m message) {
 		if s.to < b.hw {
 			w.fail("I8: broker %d truncates at %d, high watermark %d", b.id, s.to, b.hw)
 		}
+		if b.failed {
+			break
+		}
 		w.did["truncate"]++
 		b.log.truncate(min(s.to, b.log.end()))
 	case stepReset:
+		if b.failed {
+			break
+		}
 		w.did["reset"]++
 		b.log.reset(s.to)
 	default:
@@ -226,7 +240,7 @@ func (w *world) copy(b *broker, m message) {
 		}, b.log.end())
 		b.written = false
 	}
-	if start := min(m.reply.logStart, b.log.durable); start > b.log.start {
+	if start := min(m.reply.logStart, b.log.durable); start > b.log.start && !b.failed {
 		b.log.trim(start)
 	}
 }
@@ -326,6 +340,9 @@ func (w *world) turn(b *broker, p cluster.Partition) {
 	b.leader, b.follower, b.written = nil, nil, false
 	switch p.Leader {
 	case b.id:
+		if b.failed {
+			return // it cannot note where its epoch begins (L1)
+		}
 		b.log.durable = b.log.end() // BeginEpoch waits for all that was queued
 		b.log.begin(storage.LeaderEpoch(p.LeaderEpoch), b.log.end())
 		b.hw = min(b.hw, b.log.end())
@@ -349,7 +366,7 @@ func (w *world) turn(b *broker, p cluster.Partition) {
 
 // trim lets a leader remove the beginning of its log, and a follower go along.
 func (w *world) trim(b *broker) {
-	if b.up && b.leader != nil && b.hw > b.log.start && w.one(4) {
+	if b.up && !b.failed && b.leader != nil && b.hw > b.log.start && w.one(4) {
 		b.log.trim(b.log.start + 1 + storage.Offset(w.random.IntN(int(b.hw-b.log.start))))
 		w.did["trim"]++
 	}

@@ -69,7 +69,7 @@ func TestSimulation(t *testing.T) {
 			t.Logf("%d seeds of %d steps: %d records acknowledged, %v", seeds-first, *simSteps,
 				acked, did)
 			for _, what := range []string{
-				"advance", "crash", "truncate", "lead", "change", "ahead",
+				"advance", "crash", "disk error", "truncate", "lead", "change", "ahead",
 			} {
 				require.NotZero(t, did[what], what)
 			}
@@ -116,13 +116,14 @@ func TestBrokenRulesAreFound(t *testing.T) {
 	}{
 		{"follower-nosync", false, 0, false},
 		{"leader-nosync", false, 0, false},
+		{"failed-sync", false, 0, false},
 		{"count-written", false, 0, false},
 		{"hw-under-min", false, 0, false},
 		{"no-maximal", false, 270, false},
 		{"forget-pending", false, 270, false},
 		{"no-leso", false, 0, false},
 		{"keep-fstate", false, 2080, false},
-		{"no-added-guard", false, 136, false},
+		{"no-added-guard", false, 712, false},
 		{"no-verdict", false, 0, false},
 		{"nonsticky", false, 0, false},
 		{"no-div", false, 0, false},
@@ -131,7 +132,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 		{"count-with-eligible", true, 0, false},
 		{"rewind-nothing", false, 0, true},
 		{"revive-early", false, 0, true},
-		{"revive-longest", false, 322, true},
+		{"revive-longest", false, 1250, true},
 	} {
 		t.Run(string(b.rule), func(t *testing.T) {
 			t.Parallel()

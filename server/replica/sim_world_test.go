@@ -11,9 +11,9 @@ import (
 )
 
 // A simulation of one partition: the cores of this package and the rules of the
-// controller, driven in random order over disks that forget what was not synced,
-// a network that loses, repeats and reorders, clocks that jump, and metadata that
-// arrive late. Everything follows from the seed.
+// controller, driven in random order over disks that fail, lose records, and forget
+// what was not synced, a network that loses, repeats and reorders, clocks that jump,
+// and metadata that arrive late. Everything follows from the seed.
 
 // broken names a rule that a simulation leaves out, to see that it is missed.
 type broken string
@@ -116,6 +116,7 @@ type broker struct {
 	registered bool
 	epoch      int64 // its broker epoch
 	lossy      bool  // its disk has lost records since it was last admitted
+	failed     bool  // its disk takes nothing more, and the process has not ended yet
 	log        disk
 	hw         storage.Offset
 	view       cluster.Partition // the newest metadata that it has seen
