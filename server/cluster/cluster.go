@@ -136,7 +136,7 @@ func (c *Cluster) join(ctx context.Context) error {
 	return c.awaitAdmission(ctx)
 }
 
-// afterElection does a step of the start, which may be done twice, again while it fails
+// afterElection does a step that may be done twice, such as of the start, again while it fails
 // because etcd is changing its leader or is slow, as it is when several nodes start or one
 // has just died. StartTimeout bounds it.
 func (c *Cluster) afterElection(ctx context.Context, step func(context.Context) error) error {
@@ -313,7 +313,7 @@ func (c *Cluster) Advertise(ctx context.Context, grpc, http string) error {
 	if err != nil {
 		return err
 	}
-	revision, err := c.member.update(ctx, func(live *liveRecord) {
+	revision, err := c.update(ctx, func(live *liveRecord) {
 		if grpc != "" {
 			live.GRPC = grpc
 		}
@@ -326,6 +326,17 @@ func (c *Cluster) Advertise(ctx context.Context, grpc, http string) error {
 	}
 	_, err = c.await(ctx, revision)
 	return err
+}
+
+// update changes what the others see of the node, also while etcd is slow or elects.
+func (c *Cluster) update(
+	ctx context.Context, change func(*liveRecord),
+) (revision int64, err error) {
+	err = c.afterElection(ctx, func(ctx context.Context) error {
+		revision, err = c.member.update(ctx, change)
+		return err
+	})
+	return revision, err
 }
 
 // Snapshot returns the metadata as this node knows it now.

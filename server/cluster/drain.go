@@ -27,7 +27,7 @@ func (c *Cluster) Drain(ctx context.Context) error {
 		cancel(nil)
 		<-watching
 	}()
-	revision, err := c.member.update(ctx, func(live *liveRecord) { live.State = BrokerDraining })
+	revision, err := c.update(ctx, func(live *liveRecord) { live.State = BrokerDraining })
 	if err != nil {
 		return fmt.Errorf("telling the cluster that the node stops: %w", err)
 	}

@@ -279,8 +279,32 @@ func (m *member) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// update changes what the others see of the node, and returns the revision.
+// update changes what the others see of the node, and returns the revision. An update
+// before, of which etcd said that it took too long, may have been made all the same, or
+// be made before this one: then that is what is changed.
 func (m *member) update(ctx context.Context, change func(*liveRecord)) (int64, error) {
+	for tries := 3; ; tries-- {
+		revision, err := m.updateOnce(ctx, change)
+		if !errors.Is(err, errConflict) || tries == 1 {
+			return revision, err
+		}
+		live, _, readErr := get[liveRecord](ctx, m.store, keyLive(m.id))
+		if readErr != nil {
+			return 0, readErr
+		}
+		m.mu.Lock()
+		own := live.record.Incarnation == m.live.Incarnation
+		if own {
+			m.live, m.liveMod = live.record, live.mod
+		}
+		m.mu.Unlock()
+		if !own {
+			return 0, err
+		}
+	}
+}
+
+func (m *member) updateOnce(ctx context.Context, change func(*liveRecord)) (int64, error) {
 	m.mu.Lock()
 	live, mod, lease := m.live, m.liveMod, m.lease
 	m.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -63,6 +64,16 @@ func TestAStartOutlivesASlowEtcd(t *testing.T) {
 		assert.False(t, c.Fenced())
 		assert.Equal(t, c.member.epoch, c.Snapshot().nodes[0].epoch.mod)
 		assert.Equal(t, c.member.liveMod, c.Snapshot().nodes[0].live.mod)
+
+		left.Store(3)
+		require.NoError(t, c.Advertise(t.Context(), "somewhere:1", "somewhere:2"))
+		assert.Negative(t, left.Load())
+		assert.Equal(t, "somewhere:1", c.Snapshot().nodes[0].live.record.GRPC)
+		left.Store(3)
+		require.NoError(t, c.Drain(t.Context()))
+		assert.Negative(t, left.Load())
+		assert.Equal(t, BrokerDraining, c.Snapshot().nodes[0].live.record.State)
+		assert.Equal(t, "somewhere:1", c.Snapshot().nodes[0].live.record.GRPC)
 	})
 }
 
