@@ -80,6 +80,10 @@ func (m *metrics) replicas(r *replica.Replicas) {
 		help string
 		of   func(replica.Counts) int64
 	}{
+		"sluice_partitions_led": {
+			"Partitions that the node leads.",
+			func(c replica.Counts) int64 { return c.Led },
+		},
 		"sluice_partitions_under_replicated": {
 			"Partitions that the node leads of which a replica is not in sync.",
 			func(c replica.Counts) int64 { return c.UnderReplicated },

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -104,7 +106,19 @@ func TestTheNodeCountsWhatItDoes(t *testing.T) {
 	assert.InDelta(t, 1, values["sluice_request_duration_seconds "+
 		"/sluice.v1.LogService/Produce"], 0)
 	assert.InDelta(t, 2, values["sluice_partitions"], 0)
+	assert.InDelta(t, 2, values["sluice_partitions_led"], 0)
 	assert.Greater(t, values["sluice_topic_bytes_in_total t"], 100.0)
 	assert.Greater(t, values["sluice_topic_bytes_out_total t"], 100.0)
 	assert.Contains(t, values, "go_goroutines")
+
+	page, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	named := regexp.MustCompile("(?m)^\\| `(sluice_[a-z_]+)`").FindAllSubmatch(page, -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		metric := string(name[1])
+		if !strings.HasSuffix(metric, "_total") { // nothing is forwarded here
+			assert.Contains(t, values, metric, "which the operations page has")
+		}
+	}
 }

@@ -140,6 +140,7 @@ func (r *Replicas) all() []*Partition {
 
 // Counts are how many of a node's replicas are in a state that operators watch.
 type Counts struct {
+	Led             int64 // that the node leads
 	UnderReplicated int64 // that the node leads, with replicas out of sync
 	UnderMinISR     int64 // that the node leads, and that take no acks=all
 	Stopped         int64 // that are stopped or damaged
@@ -152,6 +153,7 @@ func (r *Replicas) Count() Counts {
 	for _, p := range r.all() {
 		p.mu.Lock()
 		if p.leader != nil {
+			c.Led++
 			if len(p.assigned.State.ISR) < len(p.assigned.State.Replicas) {
 				c.UnderReplicated++
 			}
