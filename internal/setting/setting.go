@@ -100,9 +100,6 @@ func Names(scope Scope) []string {
 // TopicNames returns the sorted names of all topic settings.
 func TopicNames() []string { return Names(ScopeTopic) }
 
-// BrokerNames returns the sorted names of all broker settings.
-func BrokerNames() []string { return Names(ScopeBroker) }
-
 // All returns the table, broker settings first, each scope sorted by name.
 func All() []*Setting {
 	var all []*Setting
