@@ -175,7 +175,9 @@ func TestLookup(t *testing.T) {
 		`","schemaType":"AVRO","schema":"\"int\""}`
 	g.ok("POST", "/subjects/s", posting(`{"type":"int"}`), found)
 	g.ok("GET", "/subjects/s/versions/latest", "", found)
-	g.refuse("POST", "/subjects/t", posting(`"int"`), 40401, "Subject 't' not found.")
+	for _, text := range []string{`"int"`, "", "{"} {
+		g.refuse("POST", "/subjects/t", posting(text), 40401, "Subject 't' not found.")
+	}
 	g.refuse("POST", "/subjects/s", posting(`"long"`), 40403, "Schema not found")
 	g.refuse("POST", "/subjects/s", posting(""), 42201, "Empty schema")
 	assert.Contains(t, g.call("POST", "/subjects/s", posting("{")).Body.String(),

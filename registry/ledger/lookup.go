@@ -9,9 +9,12 @@ import (
 )
 
 // Lookup finds a schema in a subject by what it is. With deleted, soft-deleted
-// versions count.
+// versions count. Where there is no such subject the schema is not looked at.
 func (s *State) Lookup(p *Parser, r Registration, deleted bool) (Answer, error) {
 	name := ParseName(r.Subject)
+	if !s.somewhere(name, deleted) {
+		return Answer{}, SubjectNotFound.With(visible(name.String()))
+	}
 	r.Rules, r.Metadata = r.Rules.normalized(), r.Metadata.normalized()
 	if r.Type != "" && r.Type != AvroType {
 		return Answer{}, InvalidSchema.With("Invalid schema type " + visible(r.Type))
@@ -33,6 +36,16 @@ func (s *State) Lookup(p *Parser, r Registration, deleted bool) (Answer, error) 
 		return Answer{}, SubjectNotFound.With(visible(name.String()))
 	}
 	return Answer{}, SchemaNotFound.With()
+}
+
+// somewhere tells whether a subject has versions in a context that it may mean.
+func (s *State) somewhere(name Name, deleted bool) bool {
+	for candidate := range s.inContexts(name) {
+		if s.Subject(candidate.String()).has(deleted) {
+			return true
+		}
+	}
+	return false
 }
 
 func isNotFound(err error) bool {
