@@ -95,7 +95,16 @@ func located(err error, group string) error {
 // Errors: InvalidGroupID, CoordinatorNotAvailable.
 func (c *Coordinator) Fetch(group string, topics []string) (found []Offset, err error) {
 	err = c.read(group, func(s *state) { found = s.fetch(group, topics) })
-	return found, err
+	return c.withoutPast(found), err
+}
+
+// withoutPast leaves out the offsets of topics whose names others have now: they are
+// taken back once the node serves the others, or later if that cannot be written.
+func (c *Coordinator) withoutPast(all []Offset) []Offset {
+	return slices.DeleteFunc(all, func(o Offset) bool {
+		id, exists := c.cfg.TopicID(o.Topic)
+		return exists && o.TopicID != TopicID{} && o.TopicID != id
+	})
 }
 
 // Get returns a group.
@@ -133,7 +142,7 @@ func (c *Coordinator) Describe(group string) (Group, []Member, []Offset, error) 
 			offsets = s.fetch(group, nil)
 		}
 	})
-	return found, members, offsets, err
+	return found, members, c.withoutPast(offsets), err
 }
 
 func (s *state) describe(g *groupState) Group {

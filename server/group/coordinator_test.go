@@ -266,8 +266,10 @@ func TestOffsetsOfATopicAreNotThoseOfItsSuccessor(t *testing.T) {
 
 		ids := map[string]TopicID{"a": {3}, "b": {2}}
 		w.ids = ids
+		assert.Equal(t, "b-0:5", w.fetch(t, "g"), "before it is told")
 		require.NoError(t, w.TopicsDeleted(t.Context()))
-		assert.Equal(t, "b-0:5", w.fetch(t, "g"))
+		w.ids = old
+		assert.Equal(t, "b-0:5", w.fetch(t, "g"), "it is gone")
 
 		again := beginWith(t, Config{}, ids, left)
 		assert.Equal(t, "b-0:5", again.fetch(t, "g"))
