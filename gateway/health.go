@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/sluicelog/sluice/internal/fault"
@@ -43,8 +44,9 @@ func (g *Gateway) ready() error {
 	if g.config.Ready == nil {
 		return nil
 	}
-	if err := g.config.Ready(); err != nil {
-		return fault.BrokerNotAvailable.Because("%s", err)
+	err := g.config.Ready()
+	if err == nil || errors.Is(err, fault.BrokerNotAvailable) {
+		return err
 	}
-	return nil
+	return fault.BrokerNotAvailable.Because("%s", err)
 }

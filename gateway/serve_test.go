@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicelog/sluice/gateway"
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // served is a gateway that Serve runs.
@@ -104,6 +105,10 @@ func TestReadiness(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, answer.status)
 	assert.Equal(t, "1", answer.header.Get("Retry-After"))
 	assert.Contains(t, answer.body, "loading partition 7 of 9")
+	reason = fault.BrokerNotAvailable.Because("the node is starting")
+	answer = f.do(t, http.MethodGet, "/readyz", "")
+	assert.Equal(t, http.StatusServiceUnavailable, answer.status)
+	assert.Contains(t, answer.body, `"The broker is not available: the node is starting"`)
 	reason = nil
 	f.gateway.Drain()
 	f.gateway.Drain()
