@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -73,7 +74,7 @@ func Check(ctx context.Context, dir string) (*CheckReport, error) {
 		if r.FailedStarts, _, err = readAttempts(dir); err != nil {
 			return err
 		}
-		if r.Files, err = checkFiles(dir); err != nil {
+		if r.Files, err = checkFiles(dir, m.DirID); err != nil {
 			return err
 		}
 		if openErr != nil {
@@ -121,7 +122,7 @@ func (r *CheckReport) checkPartitions(ctx context.Context, s *Store) error {
 }
 
 // checkFiles looks at each file by itself.
-func checkFiles(dir string) ([]FileReport, error) {
+func checkFiles(dir, dirID string) ([]FileReport, error) {
 	files := []FileReport{}
 	sizes, err := databaseFiles(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +130,7 @@ func checkFiles(dir string) ([]FileReport, error) {
 	}
 	for name, size := range sizes {
 		f := FileReport{Name: name, Bytes: size}
-		if err := checkFile(dir, name); err != nil {
+		if err := checkFile(dir, dirID, name); err != nil {
 			f.Problem = err.Error()
 		}
 		files = append(files, f)
@@ -148,10 +149,10 @@ func checkFiles(dir string) ([]FileReport, error) {
 
 // checkFile checks one of the files. Tables are checked by Badger, as they are
 // open.
-func checkFile(dir, name string) error {
+func checkFile(dir, dirID, name string) error {
 	switch filepath.Ext(name) {
 	case journalExt:
-		return checkJournalFile(dir, name)
+		return checkJournalFile(dir, dirID, name)
 	case "":
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if _, end := parseManifest(b); err == nil && end < len(b) {
@@ -162,9 +163,9 @@ func checkFile(dir, name string) error {
 	return nil
 }
 
-// checkJournalFile reads the frames of a journal file. The end of the newest may
-// be cut short, which a start mends.
-func checkJournalFile(dir, name string) error {
+// checkJournalFile reads the head and the frames of a journal file. The end of the newest
+// may be cut short, which a start mends.
+func checkJournalFile(dir, dirID, name string) error {
 	sizes, err := listJournal(filepath.Join(dir, journalName))
 	if err != nil {
 		return err
@@ -179,7 +180,19 @@ func checkJournalFile(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	r := &replay{next: 1}
+	number, err := strconv.ParseUint(
+		strings.TrimSuffix(filepath.Base(name), journalExt), 10, 32)
+	if err != nil {
+		return err
+	}
+	head, seal, err := readHead(f, uint32(number), dirID)
+	if err == nil && name != journalFileName(newest) {
+		_, err = checkJournalHead(head, uint32(number), dirID)
+	}
+	if err != nil {
+		return err
+	}
+	r := &replay{next: 1, seal: seal}
 	for at := int64(journalHeadBytes); at < info.Size(); {
 		h, _, err := r.frame(f, position{At: uint32(at)}, info.Size())
 		if err != nil && name == journalFileName(newest) {

@@ -167,6 +167,11 @@ func (s *Store) eachEntry(
 	ctx context.Context, f *journalFile, fn func(*frameEntry) error,
 ) error {
 	size := f.size.Load()
+	magic := make([]byte, len(journalMagic))
+	if err := s.journal.read(magic, f.number, 0); err != nil {
+		return err
+	}
+	seal := sealOf(magic, f.number, s.journal.dirID)
 	for at := int64(journalHeadBytes); at < size; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -183,7 +188,7 @@ func (s *Store) eachEntry(
 		if err := s.journal.read(b, f.number, uint32(at)); err != nil {
 			return err
 		}
-		entries, err := parseFrameTable(&h, b, position{f.number, uint32(at)})
+		entries, err := parseFrameTable(&h, b, position{f.number, uint32(at)}, seal)
 		if err != nil {
 			return err
 		}
@@ -274,8 +279,11 @@ func (m *mover) wait() error {
 
 // admitMove writes a value again. That of a batch is still the one that the
 // index has; of the others there may be a newer one, and then that is written.
+// The state of the log comes with it, as that in the file that goes may be the last:
+// without the index there would be batches, and no partition.
 func (s *Store) admitMove(g *group, o *op) {
 	p, w := o.p, o.swept[0]
+	g.touch(p)
 	switch w.key[0] {
 	case keyEpochs:
 		w.value = encodeEpochs(p.w.state.epochs)

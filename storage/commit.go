@@ -87,7 +87,8 @@ func (s *Store) writeFrame(g *group) error {
 		return err
 	}
 	const keepMax = 8 << 20
-	frame, places := appendFrame(s.frame[:0], number, uint64(s.durable.Load()), at, g.writes)
+	frame, places := appendFrame(s.frame[:0], number, uint64(s.durable.Load()), at,
+		s.journal.tail.seal, g.writes)
 	if s.frame = frame; cap(frame) > keepMax {
 		s.frame = nil
 	}

@@ -38,10 +38,11 @@ func placeOf(t testing.TB, s *Store, at Offset) (found place) {
 	for _, number := range s.journal.numbers() {
 		b, err := os.ReadFile(s.journal.path(number))
 		require.NoError(t, err)
+		seal := sealOf(b, number, s.meta.DirID)
 		for from := journalHeadBytes; from < len(b); {
 			h, err := parseFrameHead(b[from:])
 			require.NoError(t, err)
-			entries, err := parseFrameTable(&h, b[from:], position{number, uint32(from)})
+			entries, err := parseFrameTable(&h, b[from:], position{number, uint32(from)}, seal)
 			require.NoError(t, err)
 			for _, e := range entries {
 				if bytes.Equal(e.key, key) && e.kind == entryPlaced {

@@ -23,8 +23,12 @@ import (
 // to it.
 
 // formatVersion is the version of everything in the directory. Version 1 kept
-// batches in Badger's value log.
-const formatVersion = 2
+// batches in Badger's value log. Version 2 had frames without a seal; it is read, and
+// becomes 3 by a start.
+const (
+	formatVersion = 3
+	formatOldest  = 2
+)
 
 // Files in the directory of a store.
 const (
@@ -84,19 +88,23 @@ func readMeta(dir string) (m meta, ok bool, err error) {
 			dir, metaName, err)
 	}
 	// Another format says so before its sum is looked at.
-	if m.Format == formatVersion && m.Sum != m.sum() {
+	if m.readable() && m.Sum != m.sum() {
 		return meta{}, false, fmt.Errorf("data directory %s: %s is damaged: its checksum is %q, "+
 			"its content has %s", dir, metaName, m.Sum, m.sum())
 	}
 	return m, true, nil
 }
 
+// readable reports whether this program knows the format.
+func (m meta) readable() bool { return m.Format >= formatOldest && m.Format <= formatVersion }
+
 // check compares the directory's identity with the one that is asked for.
 func (m meta) check(cfg Config) error {
 	switch {
-	case m.Format != formatVersion:
-		return fmt.Errorf("data directory %s has format %d, and this program reads format %d "+
-			"only: use the version of sluice that wrote it", cfg.Dir, m.Format, formatVersion)
+	case !m.readable():
+		return fmt.Errorf("data directory %s has format %d, and this program reads formats %d to "+
+			"%d: use the version of sluice that wrote it", cfg.Dir, m.Format, formatOldest,
+			formatVersion)
 	case m.NodeID != cfg.NodeID:
 		return fmt.Errorf("data directory %s belongs to node %d, not to node %d: start that "+
 			"node on it, or this one on a directory of its own", cfg.Dir, m.NodeID, cfg.NodeID)

@@ -12,7 +12,8 @@ import (
 // A frame is one commit in the journal: the changes of a group, all or none.
 //
 //	magic      4  "SLGR"
-//	headCRC    4  CRC-32C of what follows, up to the end of the table
+//	headCRC    4  CRC-32C of what follows, up to the end of the table, begun with the
+//	              seal of the file
 //	commit     8  number of the commit, counted from 1 without gaps
 //	synced     8  the last commit known to be on disk when this was written
 //	tableBytes 4
@@ -25,6 +26,11 @@ import (
 //
 // Numbers are big-endian. Batches lie in the data as they are sent to readers,
 // so a fetch is a read at a place of the file.
+//
+// A start that looks for the next frame behind a broken one goes over batches, and
+// these may hold anything: also what a client has made up as a frame, or a copy of
+// another journal. The seal, of the directory's id and the file's number, tells a frame
+// from such.
 
 const (
 	frameMagic      = 0x534c4752
@@ -110,12 +116,12 @@ func frameSize(writes []write) int64 {
 	return n
 }
 
-// appendFrame appends the frame of a commit, which will begin at a position, to
-// b, which must be empty, and returns it with the places of the values; those of
-// inline values and of deletions are zero.
-func appendFrame(b []byte, commit, synced uint64, at position, writes []write) (
-	[]byte, []place,
-) {
+// appendFrame appends the frame of a commit, which will begin at a position of a file
+// with a seal, to b, which must be empty, and returns it with the places of the values;
+// those of inline values and of deletions are zero.
+func appendFrame(
+	b []byte, commit, synced uint64, at position, seal uint32, writes []write,
+) ([]byte, []place) {
 	places := make([]place, len(writes))
 	b = append(b, make([]byte, frameHeadBytes)...)
 	for _, w := range writes {
@@ -149,7 +155,7 @@ func appendFrame(b []byte, commit, synced uint64, at position, writes []write) (
 	be.PutUint32(b[24:], uint32(table-frameHeadBytes))
 	be.PutUint32(b[28:], uint32(len(b)-table))
 	be.PutUint32(b[32:], crc32.Checksum(b[table:], castagnoli))
-	be.PutUint32(b[4:], crc32.Checksum(b[frameCRCFrom:table], castagnoli))
+	be.PutUint32(b[4:], crc32.Update(seal, castagnoli, b[frameCRCFrom:table]))
 	return b, places
 }
 
@@ -175,11 +181,11 @@ func parseFrameHead(b []byte) (h frameHead, err error) {
 	return h, nil
 }
 
-// parseFrameTable checks the head and the table of the frame at a position, in
-// b, and returns its entries, which share b's memory.
-func parseFrameTable(h *frameHead, b []byte, at position) ([]frameEntry, error) {
+// parseFrameTable checks the head and the table of the frame at a position of a file
+// with a seal, in b, and returns its entries, which share b's memory.
+func parseFrameTable(h *frameHead, b []byte, at position, seal uint32) ([]frameEntry, error) {
 	end := frameHeadBytes + int(h.tableBytes)
-	if len(b) < end || crc32.Checksum(b[frameCRCFrom:end], castagnoli) != h.headCRC {
+	if len(b) < end || crc32.Update(seal, castagnoli, b[frameCRCFrom:end]) != h.headCRC {
 		return nil, errFrame
 	}
 	var entries []frameEntry

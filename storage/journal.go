@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -23,7 +24,8 @@ import (
 const (
 	journalName      = "journal"
 	journalExt       = ".log"
-	journalMagic     = "SLUICEJ2"
+	journalMagic     = "SLUICEJ3"
+	unsealedMagic    = "SLUICEJ2" // of format 2, which is still read
 	journalHeadBytes = 40
 	// openFilesMax is how many journal files are kept open for readers.
 	openFilesMax = 256
@@ -58,6 +60,7 @@ type journal struct {
 // journalFile is one of the files. Its number is part of every place in it.
 type journalFile struct {
 	number uint32
+	seal   uint32       // of its frames; the writer's, of the tail only
 	size   atomic.Int64 // up to the end of its last frame
 	values atomic.Int64 // bytes of the values in it, about
 	dead   atomic.Int64 // and of those that nothing points to any more
@@ -141,14 +144,38 @@ func (j *journal) bytes() int64 {
 }
 
 // journalHead returns the head of a file.
-func journalHead(number uint32, commit uint64, dirID string) []byte {
-	b := append(make([]byte, 0, journalHeadBytes), journalMagic...)
+func journalHead(magic string, number uint32, commit uint64, dirID string) []byte {
+	b := append(make([]byte, 0, journalHeadBytes), magic...)
 	b = binary.BigEndian.AppendUint32(b, number)
 	b = binary.BigEndian.AppendUint64(b, commit)
+	b = append(b, idBytes(dirID)...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// idBytes returns the 16 bytes of a directory's id.
+func idBytes(dirID string) []byte {
 	var id [16]byte
 	_, _ = hex.Decode(id[:], []byte(dirID)) // an id of another form leaves zeros
-	b = append(b, id[:]...)
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return id[:]
+}
+
+// sealOf returns the seal of the frames in a file of the journal, by what its head
+// begins with. It does not take a head that is whole.
+func sealOf(head []byte, number uint32, dirID string) uint32 {
+	if len(head) >= len(unsealedMagic) && string(head[:len(unsealedMagic)]) == unsealedMagic {
+		return 0
+	}
+	return crc32.Checksum(binary.BigEndian.AppendUint32(idBytes(dirID), number), castagnoli)
+}
+
+// readHead returns what there is of the head of a file, and the seal of its frames.
+func readHead(f io.ReaderAt, number uint32, dirID string) ([]byte, uint32, error) {
+	head := make([]byte, journalHeadBytes)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
+	}
+	return head[:n], sealOf(head[:n], number, dirID), nil
 }
 
 // checkJournalHead compares the head of a file with what it should be; the
@@ -157,8 +184,11 @@ func checkJournalHead(b []byte, number uint32, dirID string) (uint64, error) {
 	if len(b) < journalHeadBytes {
 		return 0, fmt.Errorf("%w: journal file %d has no head", errDamage, number)
 	}
-	commit := binary.BigEndian.Uint64(b[12:])
-	if string(b[:journalHeadBytes]) != string(journalHead(number, commit, dirID)) {
+	commit, magic := binary.BigEndian.Uint64(b[12:]), journalMagic
+	if strings.HasPrefix(string(b), unsealedMagic) {
+		magic = unsealedMagic
+	}
+	if string(b[:journalHeadBytes]) != string(journalHead(magic, number, commit, dirID)) {
 		return 0, fmt.Errorf("%w: journal file %d has the head of none, or of another directory",
 			errDamage, number)
 	}
@@ -190,7 +220,8 @@ func (j *journal) begin(end position) error {
 	if err != nil {
 		return err
 	}
-	if f.size.Load() > int64(end.At) {
+	_, f.seal, err = readHead(file, end.File, j.dirID)
+	if err == nil && f.size.Load() > int64(end.At) {
 		if err = file.Truncate(int64(end.At)); err == nil {
 			err = file.Sync()
 		}
@@ -239,10 +270,11 @@ func (j *journal) reserve(size int64, commit uint64) (position, error) {
 		return position{}, err
 	}
 	_ = preallocate(file, j.fileBytes) // it lies in one piece then; it is as good without
-	if _, err := file.WriteAt(journalHead(number, commit, j.dirID), 0); err != nil {
+	head := journalHead(journalMagic, number, commit, j.dirID)
+	if _, err := file.WriteAt(head, 0); err != nil {
 		return position{}, errors.Join(err, file.Close())
 	}
-	f := &journalFile{number: number, f: file}
+	f := &journalFile{number: number, f: file, seal: sealOf(head, number, j.dirID)}
 	f.size.Store(journalHeadBytes)
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -24,13 +24,14 @@ func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
 		{partitionKey(keyProducers, testID(1)), large},
 	}
 	at := position{7, 4000}
-	b, places := appendFrame(nil, 12, 9, at, writes)
+	const seal = 77
+	b, places := appendFrame(nil, 12, 9, at, seal, writes)
 	require.Len(t, b, int(frameSize(writes)))
 	h, err := parseFrameHead(b)
 	require.NoError(t, err)
 	require.Equal(t, []uint64{12, 9}, []uint64{h.commit, h.synced})
 	require.EqualValues(t, len(b), h.bytes())
-	entries, err := parseFrameTable(&h, b[:len(b)-int(h.dataBytes)], at)
+	entries, err := parseFrameTable(&h, b[:len(b)-int(h.dataBytes)], at, seal)
 	require.NoError(t, err)
 	require.Len(t, entries, len(writes))
 	for i, e := range entries {
@@ -47,7 +48,7 @@ func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
 	for i := range len(b) - int(h.dataBytes) {
 		b[i] ^= 0x10
 		if h, err := parseFrameHead(b); err == nil {
-			_, err = parseFrameTable(&h, b, at)
+			_, err = parseFrameTable(&h, b, at, seal)
 			require.Error(t, err, "a flipped bit at %d", i)
 		}
 		b[i] ^= 0x10
@@ -55,7 +56,7 @@ func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	b, _ := appendFrame(nil, 3, 2, position{1, 40}, []write{
+	b, _ := appendFrame(nil, 3, 2, position{1, 40}, 0, []write{
 		{offsetKey(keyBatch, testID(1), 70), make([]byte, 100)},
 		{partitionKey(keyState, testID(1)), []byte("state")},
 	})
@@ -65,7 +66,7 @@ func FuzzFrames(f *testing.F) {
 		if err != nil {
 			return
 		}
-		entries, err := parseFrameTable(&h, b, position{1, 40})
+		entries, err := parseFrameTable(&h, b, position{1, 40}, 0)
 		if err != nil {
 			return
 		}
@@ -377,6 +378,9 @@ func TestAPartitionWithoutRecordsKeepsItsEndWithoutTheIndex(t *testing.T) {
 		require.Equal(t, want, p.End())
 		c = crashed(t, c)
 	}
+	moved := partitionOf(t, c, 2) // with its state, which was in that file too
+	require.EqualValues(t, 3, moved.End())
+	require.Len(t, readAll(t, moved), 3)
 	require.NoError(t, c.Settle())
 	p := partitionOf(t, c, 0)
 	at := appendTest(t, p, spec{pid: 7})

@@ -281,7 +281,8 @@ func (s *Store) identify() (evidence, error) {
 			entries, err := os.ReadDir(filepath.Join(dir, name))
 			if err == nil && len(entries) > 0 {
 				return evidence{}, fmt.Errorf("data directory %s holds a log but no %s to say "+
-					"whose: put the file back, or move %s away to begin anew", dir, metaName, name)
+					"whose: put the file back, or move the directory away to begin anew", dir,
+					metaName)
 			}
 		}
 		m = newMeta(s.cfg)
@@ -405,7 +406,7 @@ func (s *Store) decide(found evidence) error {
 	if err := s.checkpoint().write(s.cfg.Dir); err != nil {
 		return err
 	}
-	s.meta.Verdict, s.meta.Initialised = "", true
+	s.meta.Verdict, s.meta.Initialised, s.meta.Format = "", true, formatVersion
 	if verdict == VerdictNew || verdict == VerdictLossy {
 		s.meta.Verdict = verdict
 	}

@@ -86,11 +86,11 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 		"other node":    {func(c *Config) { c.NodeID = 2 }, "belongs to node 1, not to node 2"},
 		"other cluster": {func(c *Config) { c.ClusterID = "two" }, "belongs to cluster one"},
 		"newer format": {func(c *Config) {
-			rewrite(t, c.Dir, metaName, `"format_version": 2`, `"format_version": 3`)
-		}, "has format 3"},
+			rewrite(t, c.Dir, metaName, `"format_version": 3`, `"format_version": 4`)
+		}, "has format 4"},
 		"older format": {func(c *Config) {
-			rewrite(t, c.Dir, metaName, `"format_version": 2`, `"format_version": 1`)
-		}, "has format 1, and this program reads format 2 only"},
+			rewrite(t, c.Dir, metaName, `"format_version": 3`, `"format_version": 1`)
+		}, "has format 1, and this program reads formats 2 to 3"},
 		"broken meta": {func(c *Config) {
 			rewrite(t, c.Dir, metaName, "{", "")
 		}, metaName},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 )
 
@@ -26,6 +25,7 @@ type replay struct {
 
 	counted uint64 // the last commit whose values the files' counts have
 
+	seal uint32 // of the file that is read
 	next uint64 // number of the commit that comes next
 	end  position
 	bad  findings
@@ -69,12 +69,12 @@ func (r *replay) file(ctx context.Context, numbers []uint32, at int64) (stop boo
 		return false, err
 	}
 	defer f.Close()
-	head := make([]byte, journalHeadBytes)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	head, seal, err := readHead(f, number, r.j.dirID)
+	if err != nil {
 		return false, err
 	}
-	if _, err := checkJournalHead(head[:n], number, r.j.dirID); err != nil {
+	r.seal = seal
+	if _, err := checkJournalHead(head, number, r.j.dirID); err != nil {
 		return r.broken(ctx, f, numbers, 0, err)
 	}
 	if size := r.size(number); at > size {
@@ -176,7 +176,7 @@ func (r *replay) frame(f *os.File, at position, size int64) (*frameHead, []frame
 	if _, err := f.ReadAt(b, int64(at.At)); err != nil {
 		return nil, nil, err
 	}
-	entries, err := parseFrameTable(&h, b, at)
+	entries, err := parseFrameTable(&h, b, at, r.seal)
 	if err != nil || h.commit <= r.known {
 		return &h, entries, err
 	}
@@ -240,6 +240,10 @@ func (r *replay) search(f *os.File, number uint32, at int64) (
 	if at >= size {
 		return 0, first, nil
 	}
+	_, seal, err := readHead(f, number, r.j.dirID)
+	if err != nil {
+		return 0, first, err
+	}
 	b := make([]byte, size-at)
 	if _, err := f.ReadAt(b, at); err != nil {
 		return 0, first, err
@@ -253,7 +257,7 @@ func (r *replay) search(f *os.File, number uint32, at int64) (
 		from += i
 		h, err := parseFrameHead(b[from:])
 		if err == nil {
-			_, err = parseFrameTable(&h, b[from:], position{})
+			_, err = parseFrameTable(&h, b[from:], position{}, seal)
 		}
 		if err != nil || h.commit < r.next {
 			continue

@@ -104,7 +104,7 @@ without 'a verdict that stays until it is noted' storage/open.go \
 without 'tables that are not taken for nothing' storage/manifest.go \
   's/if err == nil && len(names) > 0 {/if err == nil \&\& len(names) > 1<<20 {/' storage 'Manifest'
 without 'the checksum of whose directory it is' storage/evidence.go \
-  's/if m.Format == formatVersion && m.Sum != m.sum() {/if m.Format < 0 {/' storage 'Foreign'
+  's/if m.readable() && m.Sum != m.sum() {/if m.Format < 0 {/' storage 'Foreign'
 without 'a floor of free space' storage/writer.go \
   's/if free := s.full.Load(); free >= 0 {/if free := s.full.Load(); free >= 1<<60 {/' \
   storage 'FreeSpaceFloor'
@@ -112,6 +112,9 @@ without 'disk space of a write-ahead log before it is used' storage/index.go \
   '/x.space.ahead()/d' storage 'WriteAheadLogs'
 without 'another try of a checkpoint for which the disk has no room' storage/background.go \
   's/if noSpace(err) {/if noSpace(err) \&\& err == nil {/' tests/crash 'OthersFill'
+
+without 'a seal that tells frames from what records hold' storage/journal.go \
+  '/^func sealOf/,/^}/s/len(head) >= len(unsealedMagic)/number > 0 || &/' storage 'WithinARecord'
 
 # What compaction may take.
 without 'a marker that outlives its transaction' storage/clean.go \
@@ -135,7 +138,7 @@ if [ -z "$short" ]; then
   without 'an append after the close that is told so' storage/writer.go \
     '/!s.queue.push(o)/,/}/s/return ErrClosed/return ErrWithdrawn/' storage 'MeetTheClose'
   without 'the format of a directory' storage/evidence.go \
-    's/case m.Format != formatVersion:/case m.Format < formatVersion:/' storage 'Foreign'
+    's/case !m.readable():/case m.Format == 0:/' storage 'Foreign'
   without 'the node of a directory' storage/evidence.go \
     's/case m.NodeID != cfg.NodeID:/case m.NodeID < 0:/' storage 'Foreign'
   without 'the cluster of a directory' storage/evidence.go \
