@@ -38,8 +38,11 @@ func mendManifest(dir string) (mended, error) {
 	levels, end := parseManifest(b)
 	var strike pb.ManifestChangeSet
 	for id, level := range levels {
-		_, err := os.Stat(filepath.Join(dir, fmt.Sprintf("%06d.sst", id)))
-		if !errors.Is(err, os.ErrNotExist) || level > 0 {
+		err := checkTable(dir, id)
+		if !errors.Is(err, os.ErrNotExist) && err != nil {
+			return m, err
+		}
+		if err == nil || level > 0 {
 			continue
 		}
 		m.missing = append(m.missing, id)
@@ -98,26 +101,4 @@ func parseManifest(b []byte) (levels map[uint64]uint32, end int) {
 		end += headBytes + int(size)
 	}
 	return levels, end
-}
-
-// secureTables syncs the index's tables and the file that names them: what a killed process
-// left of them may never have been, and from here on a checkpoint counts on it.
-func secureTables(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".sst" && e.Name() != "MANIFEST" {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join(dir, e.Name()), os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("syncing table %s of the index: %w", e.Name(), err)
-		}
-	}
-	return syncDir(dir)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -98,4 +99,38 @@ func TestACleanStopIsComparedWithItsFiles(t *testing.T) {
 			require.Equal(t, fmt.Sprintf("file %s is missing", name), found.files.String())
 		})
 	}
+}
+
+// TestABrokenTableIsRefused cuts a table off and flips the bits that Badger reads when it opens:
+// on these it would panic, and take the process with it.
+func TestABrokenTableIsRefused(t *testing.T) {
+	s := flushedTest(t)
+	require.NoError(t, s.Close())
+	tables, err := filepath.Glob(filepath.Join(s.cfg.Dir, databaseName, "*.sst"))
+	require.NoError(t, err)
+	require.NotEmpty(t, tables)
+	whole, err := os.ReadFile(tables[0])
+	require.NoError(t, err)
+	refused := func(b []byte) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(tables[0], b, 0o600))
+		_, err := Open(t.Context(), s.cfg)
+		require.ErrorContains(t, err, "index table "+tables[0]+" is damaged")
+		_, _, err = ClearAttempts(s.cfg.Dir)
+		require.NoError(t, err)
+		report, err := Check(t.Context(), s.cfg.Dir)
+		require.NoError(t, err)
+		require.True(t, report.Damaged())
+	}
+	for _, size := range []int{0, 3, len(whole) / 3, len(whole) - 1} {
+		refused(whole[:size])
+	}
+	for back := 1; back < 120; back += 7 {
+		b := slices.Clone(whole)
+		b[len(b)-back] ^= 4
+		refused(b)
+	}
+	require.NoError(t, os.WriteFile(tables[0], whole, 0o600))
+	c := openTest(t, s.cfg)
+	require.Equal(t, VerdictRecovered, c.Verdict(), c.reasons.String())
 }
