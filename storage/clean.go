@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/sluicelog/sluice/internal/batch"
@@ -102,7 +103,7 @@ func (t *txns) discards(h *batch.Header) bool {
 // markerOf reads how a control batch ends its transaction; known is false for
 // kinds of control records that are none of ours.
 func markerOf(h *batch.Header, b []byte) (m batch.Marker, known bool, err error) {
-	for r, err := range batch.Records(b, batch.Limits{}) {
+	for r, err := range batch.Records(b, storedLimits) {
 		if err != nil {
 			return 0, false, fmt.Errorf("%w: batch at %d: %w", errDamage, h.BaseOffset, err)
 		}
@@ -133,9 +134,9 @@ type cleaning struct {
 	kept    []batch.Record // reused from batch to batch
 }
 
-// cleanLimits bounds the decoding of a batch that was accepted before, maybe
-// under larger limits than today's.
-var cleanLimits = batch.Limits{MaxDecompressedBytes: 256 << 20, MaxHeaders: 1 << 20}
+// storedLimits bounds the decoding of a batch that was accepted before, under limits
+// that may have been as large as settings can be.
+var storedLimits = batch.Limits{MaxDecompressedBytes: math.MaxInt32, MaxHeaders: math.MaxInt32}
 
 // fate is what becomes of a batch.
 type fate uint8
@@ -157,7 +158,7 @@ func (c *cleaning) clean(h *batch.Header, b []byte) (fate, []byte, error) {
 	c.kept = c.kept[:0]
 	tombstones := false
 	if !discard && !(marker && due) {
-		for r, err := range batch.Records(b, cleanLimits) {
+		for r, err := range batch.Records(b, storedLimits) {
 			if err != nil {
 				return fateStays, nil, fmt.Errorf("%w: batch at %d: %w",
 					errDamage, h.BaseOffset, err)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/sluicelog/sluice/internal/batch"
 )
 
 // byTime is the answer of OffsetForTime.
@@ -118,4 +120,24 @@ func TestTimesAreOrderedInKeys(t *testing.T) {
 		require.Greater(t, string(key), string(previous))
 		previous = key
 	}
+}
+
+// TestABatchOfLargerLimitsHasItsTime looks for a time in a batch that is larger, once
+// decompressed, than a broker takes by default: one that was told to take it has it.
+func TestABatchOfLargerLimitsHasItsTime(t *testing.T) {
+	s := openTest(t, testConfig(t.TempDir()))
+	p := createTest(t, s, 0)
+	options := batch.DefaultEncodeOptions()
+	options.Codec = batch.Zstd
+	large := make([]byte, batch.DefaultLimits().MaxDecompressedBytes+1)
+	b, err := batch.Encode(nil, []batch.Record{{Timestamp: 5000, Value: large}}, options)
+	require.NoError(t, err)
+	_, err = p.Append(t.Context(), AppendRequest{Batch: b})
+	require.NoError(t, err)
+	at, timestamp, found, err := p.OffsetForTime(t.Context(), 4000)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Zero(t, at)
+	require.EqualValues(t, 5000, timestamp)
+	require.NoError(t, p.Corrupt())
 }
