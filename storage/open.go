@@ -424,6 +424,7 @@ func (s *Store) start() {
 		s.log.Warn("cannot keep a ballast file", "dir", s.cfg.Dir, "error", err)
 	}
 	s.keepBegun()
+	s.beginClock()
 	s.tasks.Go("scrubber", s.scrubLoop)
 	s.tasks.Go("writer", s.writeLoop)
 	s.tasks.Go("syncs", s.syncLoop)

@@ -291,6 +291,25 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 	if err := p.store.caughtUp(ctx); err != nil {
 		return err
 	}
+	for attempt := 0; ; attempt++ {
+		table, err := p.rebuildProducers()
+		if err == nil {
+			p.producers = table
+			p.loaded.Store(true)
+			return nil
+		}
+		if gone := p.usable(); gone != nil {
+			return gone
+		}
+		if attempt > 1 || !errors.Is(err, errDamage) {
+			return p.damaged(err)
+		}
+		// What was found may have been moved before it was read, and the file removed.
+	}
+}
+
+// rebuildProducers makes the state of the producers of what is on disk.
+func (p *Partition) rebuildProducers() (*producers, error) {
 	table := p.store.newProducers()
 	err := guarded(func() error {
 		snapshot, err := p.store.lookup(partitionKey(keyProducers, p.id))
@@ -300,7 +319,7 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return p.damaged(fmt.Errorf("producer snapshot: %w", err))
+		return nil, fmt.Errorf("producer snapshot: %w", err)
 	}
 	state, now := p.state.Load(), p.store.now()
 	if from := max(state.producersFrom, state.start); state.producersFrom >= 0 {
@@ -311,10 +330,8 @@ func (p *Partition) loadProducers(ctx context.Context) error {
 			})
 		})
 		if err != nil {
-			return p.damaged(fmt.Errorf("rebuilding producers: %w", err))
+			return nil, fmt.Errorf("rebuilding producers: %w", err)
 		}
 	}
-	p.producers = table
-	p.loaded.Store(true)
-	return nil
+	return table, nil
 }

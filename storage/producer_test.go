@@ -243,6 +243,72 @@ func TestProducersAreRememberedOverATrim(t *testing.T) {
 	require.EqualValues(t, 3, appendTest(t, p, spec{pid: 9, sequence: 3}).BaseOffset)
 }
 
+// TestProducersThatNobodyAskedForAreRememberedOverATrim moves the log start after a start,
+// before anything has loaded the producers.
+func TestProducersThatNobodyAskedForAreRememberedOverATrim(t *testing.T) {
+	for name, trim := range map[string]func(*Store, *Partition) error{
+		"trim": func(_ *Store, p *Partition) error {
+			_, err := p.Trim(context.Background(), 3)
+			return err
+		},
+		"retention": func(s *Store, p *Partition) error {
+			settings := DefaultPartitionConfig()
+			settings.RetentionMs = 0
+			p.Configure(settings)
+			_, err := s.CheckRetention(context.Background())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settled(t, testConfig(t.TempDir()))
+			p := createTest(t, s, 0)
+			for i := range int32(3) {
+				appendTest(t, p, spec{pid: 9, sequence: i})
+			}
+			s = crashed(t, s)
+			p = partitionOf(t, s, 0)
+			require.NoError(t, trim(s, p))
+			require.EqualValues(t, 3, p.Start())
+			require.True(t, appendTest(t, p, spec{pid: 9, sequence: 2}).Duplicate)
+			require.EqualValues(t, 3, appendTest(t, p, spec{pid: 9, sequence: 3}).BaseOffset)
+		})
+	}
+}
+
+// TestProducersAreLoadedWhileTheirBatchesMove takes the file that holds the batches away when
+// they have been found and not been read, as collection does that has moved them.
+func TestProducersAreLoadedWhileTheirBatchesMove(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	var s *Store
+	looks, tries, file := false, 0, (*journalFile)(nil)
+	cfg.Clock = func() time.Time {
+		if looks { // once in each try, before the batches are looked for
+			s.journal.mu.Lock()
+			defer s.journal.mu.Unlock()
+			if tries++; tries == 1 {
+				file = s.journal.files[1]
+				delete(s.journal.files, 1)
+			} else {
+				s.journal.files[1] = file
+			}
+		}
+		return time.UnixMilli(1_000_000)
+	}
+	s = settled(t, cfg)
+	p := createTest(t, s, 0)
+	for i := range int64(10) {
+		appendTest(t, p, spec{pid: 1 + i})
+	}
+	want := p.producers.encode()
+	looks = true
+	p.loaded.Store(false)
+	require.NoError(t, p.loadProducers(t.Context()))
+	looks = false
+	require.NoError(t, p.Corrupt())
+	require.Equal(t, 2, tries)
+	require.Equal(t, want, p.producers.encode())
+}
+
 func TestProducersExpireByTheWallClock(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	now := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,11 @@ func (s *Store) CheckRetention(ctx context.Context) (Retention, error) {
 		}
 		was := p.Start()
 		o := &op{kind: opRetire, p: p, nowMs: now}
-		switch err := s.do(ctx, o); {
+		err := p.keepProducers(ctx, math.MaxInt64)
+		if err == nil {
+			err = s.do(ctx, o)
+		}
+		switch {
 		case err == nil && o.before > was:
 			r.Moved++
 			s.log.Info("retention moved a log start", "partition", p.id.String(),
@@ -186,6 +191,7 @@ type retentionClock struct {
 	interval atomic.Int64  // between passes
 	jumpMax  atomic.Int64  // what is allowed
 	changed  chan struct{} // has a token when one of these has changed
+	first    int64         // wall clock of the first start, to be kept; the writer's
 
 	mu     sync.Mutex
 	wallMs int64     // of the last trusted pass, 0 before the first ever
@@ -202,6 +208,28 @@ func (c *retentionClock) load(s *Store) error {
 		c.wallMs = int64(binary.BigEndian.Uint64(v))
 	}
 	return err
+}
+
+// beginClock trusts the wall clock of the first start, so that a jump before the first
+// pass is one too. It is kept with the first partition.
+func (s *Store) beginClock() {
+	if s.clock.wallMs == 0 {
+		s.clock.judge(s.now(), time.Now(), s.clockJumpMax())
+		s.clock.first = s.clock.wallMs
+	}
+}
+
+// keepFirst writes the clock of the first start with the first partition.
+func (c *retentionClock) keepFirst(g *group) {
+	if c.first != 0 {
+		g.add(clockWrite(c.first))
+		c.first = 0
+	}
+}
+
+// clockWrite keeps a trusted wall clock.
+func clockWrite(ms int64) write {
+	return write{[]byte{keyClock}, binary.BigEndian.AppendUint64(nil, uint64(ms))}
 }
 
 // judge takes the wall clock and the monotonic time of a pass. It returns

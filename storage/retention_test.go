@@ -138,6 +138,19 @@ func TestAClockThatJumpsRemovesNothing(t *testing.T) {
 	require.Zero(t, s.ClockJump())
 }
 
+// TestAClockThatJumpsBeforeTheFirstPassRemovesNothing lets it jump in the first run, and
+// after a kill that came before any pass.
+func TestAClockThatJumpsBeforeTheFirstPassRemovesNothing(t *testing.T) {
+	s, p, clock := retentionStore(t, func(*PartitionConfig) {})
+	clock.now = clock.now.AddDate(1, 0, 0)
+	c := crashed(t, s)
+	partitionOf(t, c, 0).Configure(p.Config())
+	for _, s := range []*Store{s, c} {
+		require.Contains(t, check(t, s).Refused, "2027-03-01T12:00:00Z")
+		require.Zero(t, partitionOf(t, s, 0).Start())
+	}
+}
+
 func TestTheClockIsJudgedAgainstTime(t *testing.T) {
 	const day = 24 * time.Hour
 	start := time.Now()

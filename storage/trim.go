@@ -2,7 +2,10 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"slices"
+
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 // Trim moves the log start to an offset of at most End, and returns the start
@@ -13,11 +16,27 @@ func (p *Partition) Trim(ctx context.Context, before Offset) (Offset, error) {
 	if err := p.usable(); err != nil {
 		return 0, err
 	}
+	if err := p.keepProducers(ctx, before); err != nil {
+		return 0, err
+	}
 	o := &op{kind: opTrim, p: p, before: before}
 	if err := p.store.do(ctx, o); err != nil {
 		return 0, err
 	}
 	return o.before, nil
+}
+
+// keepProducers loads the producers before the log start moves past batches that their
+// state would be made of, so that the move leaves a snapshot. A producer that was forgotten
+// could write a batch twice. Damage keeps nothing from being removed.
+func (p *Partition) keepProducers(ctx context.Context, before Offset) error {
+	if from := p.state.Load().producersFrom; from < 0 || from >= before {
+		return nil
+	}
+	if err := p.loadProducers(ctx); err != nil && !errors.Is(err, fault.CorruptLog) {
+		return err
+	}
+	return nil
 }
 
 // admitTrim moves the log start within the group.

@@ -135,6 +135,7 @@ func (s *Store) admit(g *group, o *op) {
 		}
 	case opCreate:
 		g.touch(o.p)
+		s.clock.keepFirst(g)
 	case opDelete:
 		g.touch(o.p)
 		g.states[slices.Index(g.touched, o.p)] = nil
@@ -168,8 +169,8 @@ func (s *Store) admit(g *group, o *op) {
 	case opCondemn:
 		g.touch(o.p).condemned = true
 	case opClock:
-		value := binary.BigEndian.AppendUint64(nil, uint64(o.nowMs))
-		g.add(write{[]byte{keyClock}, value})
+		s.clock.first = 0
+		g.add(clockWrite(o.nowMs))
 	}
 }
 
