@@ -147,12 +147,14 @@ func checkFiles(dir, dirID string) ([]FileReport, error) {
 	return files, nil
 }
 
-// checkFile checks one of the files. Tables are checked by Badger, as they are
+// checkFile checks one of the files. The rest of a table is checked by Badger, as it is
 // open.
 func checkFile(dir, dirID, name string) error {
 	switch filepath.Ext(name) {
 	case journalExt:
 		return checkJournalFile(dir, dirID, name)
+	case ".sst":
+		return readTable(filepath.Join(dir, name))
 	case "":
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if _, end := parseManifest(b); err == nil && end < len(b) {

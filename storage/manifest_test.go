@@ -121,6 +121,10 @@ func TestABrokenTableIsRefused(t *testing.T) {
 		report, err := Check(t.Context(), s.cfg.Dir)
 		require.NoError(t, err)
 		require.True(t, report.Damaged())
+		require.Contains(t, report.Files, FileReport{
+			Name: filepath.Join(databaseName, filepath.Base(tables[0])), Bytes: int64(len(b)),
+			Problem: readTable(tables[0]).Error(),
+		})
 	}
 	for _, size := range []int{0, 3, len(whole) / 3, len(whole) - 1} {
 		refused(whole[:size])

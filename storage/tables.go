@@ -14,34 +14,29 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-func tablePath(dir string, id uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("%06d.sst", id))
-}
-
 // checkTable reads what Badger reads of a table when it opens: the index at its end, and the
 // last block. On one that is broken there it panics, in a goroutine that nobody can guard.
 // A table that is not there is os.ErrNotExist.
-func checkTable(dir string, id uint64) (err error) {
-	path := tablePath(dir, id)
+func checkTable(dir string, id uint64) error {
+	path := filepath.Join(dir, fmt.Sprintf("%06d.sst", id))
+	err := readTable(path)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("index table %s is damaged: %w: copy the data directory and move %s away, "+
+		"and the index is made again of what the journal still has, which may not be all", path,
+		err, dir)
+}
+
+// readTable checks the end of a table: blocks, the index of these, its length (4), a checksum
+// of it, and the length of that (4).
+func readTable(path string) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("index table %s is damaged: %w: copy the data directory and move %s "+
-				"away, and the index is made again of what the journal still has, which may not "+
-				"be all", path, err, dir)
-		}
-	}()
 	defer recoverDamage(&err)
-	return readTable(f)
-}
-
-// readTable checks the end of a table: blocks, the index of these, its length (4), a checksum
-// of it, and the length of that (4).
-func readTable(f *os.File) error {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err

@@ -126,12 +126,12 @@ func TestStorageCommandsNameTheStateOfADirectory(t *testing.T) {
 	meta := filepath.Join(cfg.Dir, "meta.json")
 	text, err := os.ReadFile(meta)
 	require.NoError(t, err)
-	newer := bytes.Replace(text, []byte(`"format_version": 2`), []byte(`"format_version": 9`), 1)
+	newer := bytes.Replace(text, []byte(`"format_version": 3`), []byte(`"format_version": 9`), 1)
 	require.NoError(t, os.WriteFile(meta, newer, 0o600))
 	for _, command := range []string{"check", "dump"} {
 		_, err := storageRun(t, command, data)
-		require.ErrorContains(t, err, cfg.Dir+" has format 9, and this program reads format 2 "+
-			"only: use the version of sluice that wrote it")
+		require.ErrorContains(t, err, cfg.Dir+" has format 9, and this program reads formats "+
+			"2 to 3: use the version of sluice that wrote it")
 	}
 	require.NoError(t, os.WriteFile(meta, text, 0o600))
 	cfg.NodeID = 4
