@@ -226,6 +226,8 @@ func TestNamesByPrefix(t *testing.T) {
 		"a":     {"a", "ab"},
 		":.:":   {":plain", "a", "ab", "b", "é"},
 		":.:a":  {"a", "ab"},
+		":.::":  {":plain"},
+		":.::.": {},
 		":.c:":  {":.c:a", ":.c:x"},
 		":.c:x": {":.c:x"},
 		"zz":    {},

@@ -81,10 +81,7 @@ func (s *State) all() []string {
 func (s *State) Names(prefix string) []string {
 	all := s.all()
 	if rest, ok := strings.CutPrefix(prefix, NoContext); ok {
-		found := slices.Clone(between(all, rest))
-		return slices.DeleteFunc(found, func(name string) bool {
-			return ParseName(name).Context != DefaultContext
-		})
+		return withoutContexts(between(all, rest))
 	}
 	rest, every := strings.CutPrefix(prefix, AllContexts)
 	switch {
@@ -126,6 +123,17 @@ func begins(name, prefix string) bool {
 		return strings.HasPrefix(name, rest) || strings.HasPrefix(n.Subject, rest)
 	}
 	return strings.HasPrefix(name, prefix)
+}
+
+// withoutContexts returns the names of the default context. Those of all others
+// begin with ":.", and so stand together.
+func withoutContexts(names []string) []string {
+	others := between(names, ":.")
+	if len(others) == 0 {
+		return names
+	}
+	from := sort.SearchStrings(names, others[0])
+	return slices.Concat(names[:from], names[from+len(others):])
 }
 
 // between returns the names that begin with prefix.
