@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicelog/sluice/internal/fault"
 )
 
 func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
@@ -142,6 +144,35 @@ func TestDamageInTheJournalIsToldAndWhatFollowsIsKept(t *testing.T) {
 		appendTest(t, q, spec{})
 		require.Len(t, readAll(t, partitionOf(t, reopen(t, c), 0)), 20)
 	})
+}
+
+// TestAGapBeforeTheCheckpointIsFoundAtStart: commits that are missing from the journal
+// leave gaps in the logs that they were of, however long ago that was.
+func TestAGapBeforeTheCheckpointIsFoundAtStart(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.CheckpointInterval = 1 << 40
+	s := settled(t, cfg)
+	hurt, whole := createTest(t, s, 0), createTest(t, s, 1)
+	for range 20 {
+		appendTest(t, hurt, spec{size: 300})
+		appendTest(t, whole, spec{size: 300})
+	}
+	require.NoError(t, s.writeCheckpoint())
+	starts := frameStarts(t, s.journal.path(1))
+	cfg.Dir = copyDir(t, s.cfg.Dir)
+	flipAt(t, filepath.Join(cfg.Dir, journalFileName(1)), starts[len(starts)-10])
+	c := openTest(t, cfg)
+	require.Equal(t, VerdictLossy, c.Verdict())
+	damaged := 0
+	for i := range int32(2) {
+		p := partitionOf(t, c, i)
+		require.EqualValues(t, 20, p.End())
+		if err := p.Corrupt(); err != nil {
+			require.ErrorIs(t, err, fault.CorruptLog)
+			damaged++
+		}
+	}
+	require.Equal(t, 1, damaged, "that of the commit")
 }
 
 // TestAMissingJournalFileIsTold takes files away from a store that was killed before

@@ -383,6 +383,12 @@ func (p *Partition) load(
 		}
 		rest = rest[n:]
 	}
+	return p.comesTo(f, next, upTo)
+}
+
+// comesTo checks that what was found, and goes on up to an offset, is all that is
+// asked for.
+func (p *Partition) comesTo(f *found, next, upTo Offset) error {
 	if !f.last || next >= upTo {
 		return nil
 	}

@@ -67,6 +67,9 @@ func (s *Store) examine(found evidence) (Verdict, findings) {
 			s.reread(known, &bad)
 		}
 	}
+	if len(found.replay) > 0 {
+		s.recount(&bad)
+	}
 	bad = append(bad, found.files...)
 	if missing := found.mended.missing; len(missing) > 0 {
 		s.log.Warn("tables are missing, as a power cut leaves them; the journal takes their place",
@@ -128,6 +131,45 @@ func (s *Store) keepBegun() {
 		_ = s.submit(&op{kind: opCreate, p: p, done: func(*op, error) {}}) // fails with the store
 	}
 	s.begun = nil
+}
+
+// recount looks for batches that the index or the journal has not got, where commits are
+// missing from the journal. Those before the checkpoint are of a log that goes on behind
+// them: a replica that nobody reads would follow its leader with a gap, and come to be in
+// sync.
+func (s *Store) recount(bad *findings) {
+	for id, p := range s.partitions {
+		if err := guarded(p.recount); err != nil {
+			_ = p.damaged(err) // readers are told
+			bad.addf("partition %s: %v", id, err)
+		}
+	}
+}
+
+func (p *Partition) recount() error {
+	state := p.state.Load()
+	for from := state.start; from < state.end; {
+		f, err := p.places(from, state.end, walkBytes)
+		if err != nil {
+			return err
+		}
+		next := f.begin
+		for _, r := range f.batches {
+			if err := p.follows(r.base, next); err != nil {
+				return err
+			}
+			if p.store.journal.files[r.place.file] == nil {
+				return fmt.Errorf("%w: batch at %d was in journal file %d", errDamage, r.base,
+					r.place.file)
+			}
+			next = r.end
+		}
+		if f.last {
+			return p.comesTo(&f, next, state.end)
+		}
+		from = next
+	}
+	return nil
 }
 
 // reread reads what was written after the checkpoint: that of each partition
