@@ -42,8 +42,11 @@ func (g *Gateway) addConsume() {
 type groupSocket struct {
 	*socket
 	stream sluicev1.GroupService_ConsumeClient
-	codec  *codec
-	buffer []byte
+	// sending is held by what sends on the stream, and for good once it is closed:
+	// gRPC allows one at a time.
+	sending chan struct{}
+	codec   *codec
+	buffer  []byte
 }
 
 // consume makes the caller a member of a group for as long as the WebSocket
@@ -70,7 +73,7 @@ func (g *Gateway) consume(w *response, r *http.Request, p params) {
 	defer tasks.Close()
 	defer s.conn.CloseNow() //nolint:errcheck // it is closed already but for a panic
 	s.ctx = tasks.Context()
-	c := &groupSocket{socket: s, codec: newCodec()}
+	c := &groupSocket{socket: s, codec: newCodec(), sending: make(chan struct{}, 1)}
 	err = c.run(tasks, join, p["group"])
 	if failed := tasks.Err(); failed != nil {
 		err = failed
@@ -140,11 +143,14 @@ func (c *groupSocket) run(tasks *run.Group, join *sluicev1.ConsumeRequest, group
 	err = c.pass(items)
 	// The group is left in order: the node stores what was committed, and lets the
 	// partitions go.
-	_ = c.stream.CloseSend() // an in-process stream, or one that has ended
 	give := time.AfterFunc(consumeLeaveTimeout, cancel)
 	defer give.Stop()
+	sending := c.sending
 	for {
 		select {
+		case sending <- struct{}{}:
+			_ = c.stream.CloseSend() // if that fails, the stream has ended
+			sending = nil
 		case <-items:
 		case <-ended:
 			return err
@@ -284,7 +290,14 @@ func (c *groupSocket) read(ctx context.Context, joined bool, group string) error
 				join.MaxBytes = liveBytesMax
 			}
 		}
-		if err := c.stream.Send(message); err != nil {
+		select {
+		case c.sending <- struct{}{}:
+		case <-ctx.Done():
+			return errCaller
+		}
+		err = c.stream.Send(message)
+		<-c.sending
+		if err != nil {
 			return nil //nolint:nilerr // the stream has ended, and says why
 		}
 	}

@@ -120,3 +120,27 @@ func TestBadConsumers(t *testing.T) {
 	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
 		time.Millisecond)
 }
+
+// A caller may still send when the stream ends: nothing is sent on behind its end.
+func TestASocketThatTalksWhileTheNodeStops(t *testing.T) {
+	f := whole(t)
+	conn, _, err := dialSocket(t, f.url+consumePath+"?topic=orders")
+	require.NoError(t, err)
+	hear(t, conn, "joined")
+	talked := make(chan struct{})
+	go func() {
+		defer close(talked)
+		const commit = `{"commit":{"offsets":[{"topic":"orders","partition":0,"offset":"0"}]}}`
+		for conn.Write(t.Context(), websocket.MessageText, []byte(commit)) == nil {
+		}
+	}()
+	hear(t, conn, "committed")
+	f.gateway.Drain()
+	for err == nil {
+		_, _, err = conn.Read(t.Context())
+	}
+	_ = conn.CloseNow() // which may have been reset
+	<-talked
+	assert.Eventually(t, func() bool { return f.gateway.Streams() == 0 }, time.Minute,
+		time.Millisecond)
+}
