@@ -121,6 +121,24 @@ func TestAnAssignedConsumer(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, c.do(t, http.MethodGet, "/records", "").status)
 }
 
+// What browsers and proxies add to a query is ignored, as by the REST Proxy: no document
+// lists it.
+func TestParametersOfOthersAreIgnored(t *testing.T) {
+	f := newFront(t, nil)
+	f.append("orders", 0, "a")
+	c := f.consumer(t, "g", `{"auto.offset.reset":"earliest"}`)
+	c.ok(t, http.MethodPost, "/assignments", orders0)
+	for path, want := range map[string]string{
+		c.path + "/records": `"value":"YQ=="`, "/v3/clusters": `"kind":"KafkaClusterList"`,
+	} {
+		answer := httptest.NewRecorder()
+		f.gateway.ServeHTTP(answer, httptest.NewRequest(http.MethodGet,
+			path+"?_=1795890696818&access-key=a", nil))
+		assert.Equal(t, http.StatusOK, answer.Code, path)
+		assert.Contains(t, answer.Body.String(), want)
+	}
+}
+
 func TestCommits(t *testing.T) {
 	f := newFront(t, nil)
 	for range 5 {

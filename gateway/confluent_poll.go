@@ -341,7 +341,7 @@ func (g *Gateway) confluentPoll(w *response, r *http.Request, i *instance) {
 		})
 		return
 	}
-	q := queryOf(r, "timeout", "max_bytes", "on_error")
+	q := knownOf(r, "timeout", "max_bytes", "on_error")
 	timeout := i.config.RequestTimeout
 	if asked := q.integer("timeout", -1, 0); asked > 0 {
 		timeout = time.Duration(min(asked, g.limits.PollTimeMax.Milliseconds())) *

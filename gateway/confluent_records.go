@@ -155,17 +155,28 @@ type readQuery struct {
 	err   error // of the first parameter that is wrong
 }
 
+// queryOf reads a query that holds nothing but parameters of these names.
 func queryOf(r *http.Request, names ...string) *readQuery {
-	q := &readQuery{query: r.URL.Query()}
-	for name, values := range q.query {
-		switch {
-		case !slices.Contains(names, name):
+	q := knownOf(r, names...)
+	for name := range q.query {
+		if !slices.Contains(names, name) {
 			there := "none"
 			if len(names) > 0 {
 				there = strings.Join(names, ", ")
 			}
 			q.fail(clip(name), "no such parameter; there are "+there)
-		case len(values) > 1:
+		}
+	}
+	return q
+}
+
+// knownOf reads the parameters of these names, whatever else the query holds. The REST
+// Proxy ignores that, so there are callers and proxies that send it: a key of theirs, or
+// a number that keeps caches away.
+func knownOf(r *http.Request, names ...string) *readQuery {
+	q := &readQuery{query: r.URL.Query()}
+	for name, values := range q.query {
+		if len(values) > 1 && slices.Contains(names, name) {
 			q.fail(name, "given more than once")
 		}
 	}

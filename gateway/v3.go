@@ -98,7 +98,8 @@ type v3Route struct {
 func (g *Gateway) addV3() {
 	g.add(route{
 		method: http.MethodGet, pattern: "/v3/clusters", surface: v3Surface,
-		produces: []string{typeJSON}, handle: g.v3Handle(v3Route{handle: v3Clusters}),
+		produces: []string{typeJSON},
+		handle:   g.v3Handle(v3Route{method: http.MethodGet, handle: v3Clusters}),
 	})
 	for _, routes := range [][]v3Route{
 		v3ClusterRoutes, v3TopicRoutes, v3ConfigRoutes, v3GroupRoutes, v3ACLRoutes,
@@ -145,7 +146,11 @@ func (g *Gateway) v3Handle(r v3Route) func(*response, *http.Request, params) {
 }
 
 func (c *v3Call) run(r v3Route) (any, error) {
-	if q := queryOf(c.r, r.query...); q.err != nil {
+	read := queryOf // what changes something must not go on without a part of its filter
+	if r.method == http.MethodGet {
+		read = knownOf
+	}
+	if q := read(c.r, r.query...); q.err != nil {
 		return nil, q.err
 	}
 	id, err := c.g.clusterID(c.ctx)

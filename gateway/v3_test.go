@@ -260,7 +260,10 @@ func TestV3Errors(t *testing.T) {
 		{"GET /topics/a%20b/default-configs", "", 422, 42206, "Invalid topic name."},
 		{"GET /brokers/7", "", 404, 404, "Broker 7 cannot be found."},
 		{"GET /brokers/x/configs", "", 404, 404, "Broker x cannot be found."},
-		{"GET /topics?page=2", "", 400, 400, "page: no such parameter"},
+		{
+			"DELETE /acls?resource_type=TOPIC&pattern_type=LITERAL&operation=READ&" +
+				"permission=ALLOW&principle=User:a", "", 400, 400, "principle: no such parameter",
+		},
 		{"GET /topics?include_authorized_operations=1", "", 400, 400, "true, false"},
 		{
 			"GET /topics/orders/configs/colour", "", 404, 404,
