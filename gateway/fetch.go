@@ -32,9 +32,6 @@ const (
 	writtenBytesMax = 256 << 10
 )
 
-// stored bounds nothing that the broker has accepted.
-var stored = batch.Limits{MaxDecompressedBytes: 1 << 30, MaxHeaders: math.MaxInt32}
-
 // answers holds buffers for answers of the usual size.
 var answers = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -209,7 +206,7 @@ func (o *outtake) take(page *sluicev1.FetchResponse) (full bool, err error) {
 }
 
 func (o *outtake) takeBatch(b []byte) (full bool, err error) {
-	for record, err := range batch.Records(b, stored) {
+	for record, err := range batch.Records(b, batch.StoredLimits()) {
 		if err != nil {
 			return false, o.damaged(err)
 		}

@@ -23,7 +23,7 @@ func (p *production) recall(
 		return
 	}
 	times := make([]int64, 0, h.Count)
-	for record, err := range batch.Records(stored, p.topic.limits) {
+	for record, err := range batch.Records(stored, batch.StoredLimits()) {
 		if err != nil || record.Offset != int64(from)+int64(len(times)) {
 			return // compacted meanwhile
 		}

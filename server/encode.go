@@ -243,6 +243,9 @@ func checked(err error, size int, limits batch.Limits) error {
 		return fault.CorruptMessage.Wrap(err)
 	case e.Kind == batch.TooLarge && e.Field == "size":
 		return tooLarge(size, limits.MaxBatchBytes)
+	case e.Kind == batch.TooLarge && e.Field == "decompressed size":
+		return fault.MessageTooLarge.With("bytes", size, "limit", limits.MaxDecompressedBytes,
+			"setting", "message.max.decompressed.bytes").Because("%v", err)
 	case e.Kind == batch.TooLarge && e.Record < 0:
 		return fault.MessageTooLarge.With("bytes", size, "limit", limits.MaxBatchBytes,
 			"setting", "max.message.bytes").Because("%v", err)

@@ -259,7 +259,7 @@ func (r *reader) decode(chunk storage.Chunk, got *page, bytesMax int) error {
 // got to the end.
 func (r *reader) decodeBatch(b []byte, count int, got *page, left *int) (bool, error) {
 	slab := slab{left: min(count, r.recordsMax-len(got.records))}
-	for record, err := range batch.Records(b, r.topic.limits) {
+	for record, err := range batch.Records(b, batch.StoredLimits()) {
 		if err != nil {
 			return false, err
 		}

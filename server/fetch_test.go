@@ -16,6 +16,7 @@ import (
 	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/internal/fault"
 	"github.com/sluicelog/sluice/storage"
+	"github.com/sluicelog/sluice/tests/node"
 )
 
 // numbered returns n values.
@@ -314,4 +315,29 @@ func TestListOffsets(t *testing.T) {
 	})
 	require.NoError(t, err)
 	assert.EqualValues(t, 0, r.GetOffset())
+}
+
+// TestALowerLimitLeavesWhatIsStoredReadable takes a batch in, and then starts the node with a
+// limit that it would not pass.
+func TestALowerLimitLeavesWhatIsStoredReadable(t *testing.T) {
+	f := begin(t)
+	f.create("t", 1)
+	options := batch.DefaultEncodeOptions()
+	options.Codec = batch.Zstd
+	value := strings.Repeat("v", 5000)
+	request := &sluicev1.ProduceRequest{
+		Topic: "t", Partition: new(int32(0)), RecordBatch: encoded(t, options, value),
+	}
+	_, err := f.log.Produce(t.Context(), request)
+	require.NoError(t, err)
+	again := f.Restart(node.WithSettings(map[string]string{
+		"message.max.decompressed.bytes": "1024",
+	}))
+	f = fixtureOf(t, again, again.Conn())
+	_, err = f.log.Produce(t.Context(), request)
+	refused(t, err, fault.MessageTooLarge, "1024 that message.max.decompressed.bytes allows")
+	r, err := f.log.Fetch(t.Context(), &sluicev1.FetchRequest{Topic: "t"})
+	require.NoError(t, err)
+	require.Len(t, r.GetRecords(), 1)
+	require.Equal(t, value, string(r.GetRecords()[0].GetValue()))
 }

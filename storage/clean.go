@@ -2,7 +2,6 @@ package storage
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/sluicelog/sluice/internal/batch"
@@ -103,7 +102,7 @@ func (t *txns) discards(h *batch.Header) bool {
 // markerOf reads how a control batch ends its transaction; known is false for
 // kinds of control records that are none of ours.
 func markerOf(h *batch.Header, b []byte) (m batch.Marker, known bool, err error) {
-	for r, err := range batch.Records(b, storedLimits) {
+	for r, err := range batch.Records(b, batch.StoredLimits()) {
 		if err != nil {
 			return 0, false, fmt.Errorf("%w: batch at %d: %w", errDamage, h.BaseOffset, err)
 		}
@@ -134,10 +133,6 @@ type cleaning struct {
 	kept    []batch.Record // reused from batch to batch
 }
 
-// storedLimits bounds the decoding of a batch that was accepted before, under limits
-// that may have been as large as settings can be.
-var storedLimits = batch.Limits{MaxDecompressedBytes: math.MaxInt32, MaxHeaders: math.MaxInt32}
-
 // fate is what becomes of a batch.
 type fate uint8
 
@@ -158,7 +153,7 @@ func (c *cleaning) clean(h *batch.Header, b []byte) (fate, []byte, error) {
 	c.kept = c.kept[:0]
 	tombstones := false
 	if !discard && !(marker && due) {
-		for r, err := range batch.Records(b, storedLimits) {
+		for r, err := range batch.Records(b, batch.StoredLimits()) {
 			if err != nil {
 				return fateStays, nil, fmt.Errorf("%w: batch at %d: %w",
 					errDamage, h.BaseOffset, err)

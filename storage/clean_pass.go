@@ -128,7 +128,7 @@ func (c *cleanPass) study(ctx context.Context, from Offset, transactional bool) 
 		if h.Control() || c.c.txns.discards(h) {
 			return true, nil
 		}
-		for r, err := range batch.Records(b.bytes, storedLimits) {
+		for r, err := range batch.Records(b.bytes, batch.StoredLimits()) {
 			if err != nil {
 				return false, fmt.Errorf("%w: batch at %d: %w", errDamage, h.BaseOffset, err)
 			}

@@ -136,7 +136,7 @@ func dumped(p *Partition, b *stored, records bool) DumpedBatch {
 	if !records {
 		return d
 	}
-	for r, err := range batch.Records(b.bytes, storedLimits) {
+	for r, err := range batch.Records(b.bytes, batch.StoredLimits()) {
 		if err != nil {
 			d.Problem = err.Error()
 			break

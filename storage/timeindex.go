@@ -149,7 +149,7 @@ func (p *Partition) firstSince(ctx context.Context, from, upTo Offset, ms int64)
 func recordSince(b *stored, from Offset, ms int64) (
 	at Offset, timestamp int64, found bool, err error,
 ) {
-	for r, err := range batch.Records(b.bytes, storedLimits) {
+	for r, err := range batch.Records(b.bytes, batch.StoredLimits()) {
 		if err != nil {
 			return 0, 0, false, fmt.Errorf("%w: batch at %d: %w",
 				errDamage, b.header.BaseOffset, err)
@@ -168,7 +168,7 @@ func newestFrom(b *stored, from Offset) (int64, error) {
 		return b.header.MaxTimestamp, nil
 	}
 	newest := int64(-1)
-	for r, err := range batch.Records(b.bytes, storedLimits) {
+	for r, err := range batch.Records(b.bytes, batch.StoredLimits()) {
 		if err != nil {
 			return 0, fmt.Errorf("%w: batch at %d: %w", errDamage, b.header.BaseOffset, err)
 		}

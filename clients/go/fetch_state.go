@@ -182,7 +182,7 @@ func (c *Consumer) decode() error {
 	c.mu.Unlock()
 	if !header.Control() && header.NextOffset() > from {
 		c.records = make([]Record, 0, header.Count)
-		for r, err := range batch.Records(encoded, batch.Limits{}) {
+		for r, err := range batch.Records(encoded, batch.StoredLimits()) {
 			if err != nil {
 				return err
 			}

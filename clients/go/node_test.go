@@ -16,6 +16,7 @@ import (
 
 	sluice "github.com/sluicelog/sluice/clients/go"
 	sluicev1 "github.com/sluicelog/sluice/gen/sluice/v1"
+	"github.com/sluicelog/sluice/internal/batch"
 	"github.com/sluicelog/sluice/tests/node"
 )
 
@@ -177,4 +178,28 @@ func TestAMemberTooManyComesToTheEnd(t *testing.T) {
 	require.NoError(t, other.Close())
 	require.NoError(t, follower.Close())
 	require.ErrorIs(t, <-following, sluice.ErrClosed)
+}
+
+// TestABatchBeyondTheDefaultLimitsIsRead: a node that was told to take it has it.
+func TestABatchBeyondTheDefaultLimitsIsRead(t *testing.T) {
+	n := node.Start(t, node.WithSettings(map[string]string{
+		"message.max.decompressed.bytes": strconv.Itoa(1 << 30),
+	}))
+	client := sluice.NewClient(n.Conn())
+	defer client.Close()
+	_, err := client.CreateTopic(t.Context(), sluice.NewTopic{Name: "t", Partitions: 1})
+	require.NoError(t, err)
+	options := batch.DefaultEncodeOptions()
+	options.Codec = batch.Zstd
+	large := make([]byte, batch.DefaultLimits().MaxDecompressedBytes+1)
+	encoded, err := batch.Encode(nil, []batch.Record{{Timestamp: 5000, Value: large}}, options)
+	require.NoError(t, err)
+	_, err = sluicev1.NewLogServiceClient(n.Conn()).Produce(t.Context(), &sluicev1.ProduceRequest{
+		Topic: "t", Partition: new(int32(0)), RecordBatch: encoded,
+	})
+	require.NoError(t, err)
+	values, err := readAll(t, client, sluice.Beginning())
+	require.NoError(t, err)
+	require.Len(t, values[0], 1)
+	require.Len(t, values[0][0], len(large))
 }

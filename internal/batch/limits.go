@@ -1,5 +1,7 @@
 package batch
 
+import "math"
+
 // Limits bounds what a batch may hold and what decoding it may cost. A field that is 0 or less
 // means its default, so that Limits{MaxBatchBytes: n} changes that one only.
 type Limits struct {
@@ -32,6 +34,12 @@ func DefaultLimits() Limits {
 		MaxHeaders:           64,
 		MaxHeaderBytes:       8 << 10,
 	}
+}
+
+// StoredLimits returns limits for batches that a broker has accepted, maybe under larger limits
+// than those of today: they bound nothing that settings can allow.
+func StoredLimits() Limits {
+	return Limits{MaxDecompressedBytes: math.MaxInt32, MaxHeaders: math.MaxInt32}
 }
 
 // filled returns l with its unset fields at their defaults.

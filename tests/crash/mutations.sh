@@ -116,6 +116,15 @@ without 'another try of a checkpoint for which the disk has no room' storage/bac
 without 'a seal that tells frames from what records hold' storage/journal.go \
   '/^func sealOf/,/^}/s/len(head) >= len(unsealedMagic)/number > 0 || &/' storage 'WithinARecord'
 
+without 'a look at the tables before Badger reads them' storage/tables.go \
+  's/err = verifyTable(index, sum)/err = nil/' storage 'BrokenTable'
+without 'producers that outlive what they are made of' storage/trim.go \
+  's/from < 0 || from >= before {/from < before {/' storage 'NobodyAskedFor'
+without 'a clock that is known from the first start' storage/open.go \
+  '/s.beginClock()/d' storage 'BeforeTheFirst'
+without 'the state of a partition that is moved' storage/collect.go \
+  '/^\tg.touch(p)$/d' storage 'WithoutTheIndex'
+
 # What compaction may take.
 without 'a marker that outlives its transaction' storage/clean.go \
   's/return false, !left, nil/return false, left || true, nil/' storage 'MarkerOutlives'
