@@ -15,6 +15,6 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "000001.sst")
 		require.NoError(t, os.WriteFile(path, b, 0o600))
-		require.Error(t, readTable(path))
+		_ = readTable(path) // nearly none is a table, and none is a panic
 	})
 }
