@@ -664,3 +664,33 @@ func TestInstancesExpire(t *testing.T) {
 		assert.Equal(t, 404, call(http.MethodGet, path+"/subscription", "").Code)
 	})
 }
+
+// A group that says nothing holds up neither the end of a consumer nor that of the node.
+func TestTheEndOfAConsumerOfASilentGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(map[string]int{"orders": 1, "payments": 1})
+		g, err := gateway.New(gateway.Config{Conn: b.channel(t)})
+		require.NoError(t, err)
+		call := func(method, path, body string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(method, path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/vnd.kafka.v2+json")
+			g.ServeHTTP(w, r)
+			return w
+		}
+		b.append("orders", 0, "x")
+		for _, name := range []string{"a", "b"} {
+			path := "/consumers/" + name + "/instances/" + name
+			require.Equal(t, 200, call(http.MethodPost, "/consumers/"+name,
+				`{"name":"`+name+`","auto.offset.reset":"earliest"}`).Code)
+			require.Equal(t, 204, call(http.MethodPost, path+"/subscription",
+				`{"topics":["orders"]}`).Code)
+			assert.Contains(t, call(http.MethodGet, path+"/records", "").Body.String(), "eA==")
+		}
+		b.groups.slowness = 24 * time.Hour
+		start := time.Now()
+		assert.Equal(t, 204, call(http.MethodDelete, "/consumers/a/instances/a", "").Code)
+		g.Close()
+		assert.LessOrEqual(t, time.Since(start), time.Minute)
+	})
+}

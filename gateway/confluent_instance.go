@@ -178,7 +178,9 @@ func (i *instance) close(expired bool) {
 	delete(s.byKey, i.key)
 	s.mu.Unlock()
 	if !expired && i.config.AutoCommit {
-		_ = i.commitReturned(i.ctx, member) // those who read on from the last commit get it again
+		ctx, cancel := context.WithTimeout(i.ctx, leaveTimeout)
+		_ = i.commitReturned(ctx, member) // those who read on from the last commit get it again
+		cancel()
 	}
 	if member != nil {
 		member.leave()

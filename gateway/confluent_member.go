@@ -18,7 +18,8 @@ import (
 const (
 	// beatTimeout bounds a heartbeat beyond the time that it asked to wait.
 	beatTimeout = 10 * time.Second
-	// leaveTimeout bounds how long the end of an instance waits for its group.
+	// leaveTimeout bounds how long the end of an instance waits for its group: for its last
+	// commit, and for its leave.
 	leaveTimeout = 5 * time.Second
 	// beatInterval is how often a member says that it lives, until it is told.
 	beatInterval = 3 * time.Second
