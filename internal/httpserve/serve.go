@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -30,7 +32,8 @@ type Options struct {
 	// BodyTimeout is how long a caller may take to send a body, also one that
 	// the handler never reads. A handler that goes on for longer lifts the
 	// connection's read deadline once it has read the whole body, and only then:
-	// what is left of a body is read before the connection is used again.
+	// what is left of a body is read before the connection is used again, or for a
+	// while, as a caller that is cut off while it sends may lose the answer.
 	BodyTimeout time.Duration
 	// IdleTimeout is how long a connection stays open between requests.
 	IdleTimeout time.Duration
@@ -97,15 +100,57 @@ func Serve(
 	return err
 }
 
-// hurried gives callers that send a body a time in which to send it.
+const (
+	// lingerTime and lingerBytesMax bound what is read of a body after the answer.
+	lingerTime     = 10 * time.Second
+	lingerBytesMax = 64 << 20
+)
+
+// hurried gives callers that send a body a time in which to send it. Who sends on after
+// the answer is read on then: many clients read nothing before they have sent all, and
+// to a connection that is closed with bytes unread TCP answers a reset, which takes the
+// answer with it (RFC 9112, section 9.6).
 func hurried(handler http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			control := http.NewResponseController(w)
-			_ = control.SetReadDeadline(time.Now().Add(timeout)) // a connection has one
+		if r.ContentLength == 0 {
+			handler.ServeHTTP(w, r)
+			return
 		}
+		control := http.NewResponseController(w)
+		until := time.Now().Add(timeout)
+		_ = control.SetReadDeadline(until) // a connection has one
+		body := &observed{ReadCloser: r.Body}
+		r.Body = body
 		handler.ServeHTTP(w, r)
+		if body.over.Load() || r.ProtoMajor != 1 || r.Header.Get("Expect") != "" ||
+			control.Flush() != nil {
+			return
+		}
+		if latest := time.Now().Add(lingerTime); until.After(latest) {
+			until = latest
+		}
+		_ = control.SetReadDeadline(until)
+		stop := context.AfterFunc(r.Context(), func() {
+			_ = control.SetReadDeadline(time.Now())
+		})
+		defer stop()
+		_, _ = io.CopyN(io.Discard, body, lingerBytesMax)
 	})
+}
+
+// observed is a body of which is known whether it has come to its end, or broken.
+type observed struct {
+	io.ReadCloser
+	over atomic.Bool
+}
+
+// Read reads from the body.
+func (o *observed) Read(p []byte) (int, error) {
+	n, err := o.ReadCloser.Read(p)
+	if err != nil {
+		o.over.Store(true)
+	}
+	return n, err
 }
 
 func shutdown(

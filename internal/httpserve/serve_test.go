@@ -106,3 +106,32 @@ func TestABodyThatNeverEndsDoesNotKeepTheConnection(t *testing.T) {
 	assert.Contains(t, string(answer), "HTTP/1.1 418")
 	assert.NoError(t, end())
 }
+
+// A caller that sends all of a large body before it reads anything gets the answer of a
+// handler that did not want it.
+func TestWhoSendsOnIsAnswered(t *testing.T) {
+	o := options()
+	o.BodyTimeout = time.Minute
+	for header, last := range map[string]string{
+		"Content-Length: 33554432\r\n\r\n":              "",
+		"Transfer-Encoding: chunked\r\n\r\n2000000\r\n": "\r\n0\r\n\r\n",
+	} {
+		address, end := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "no", http.StatusTeapot)
+		}), o)
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\n"+header)
+		require.NoError(t, err)
+		_, err = conn.Write(make([]byte, 32<<20))
+		require.NoError(t, err, header)
+		_, err = io.WriteString(conn, last)
+		require.NoError(t, err, header)
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err, header)
+		assert.Contains(t, string(answer), "HTTP/1.1 418", header)
+		assert.Contains(t, string(answer), "Connection: close", header)
+		require.NoError(t, conn.Close())
+		assert.NoError(t, end())
+	}
+}
