@@ -210,7 +210,9 @@ var brokerLimits = []Setting{
 		Name: "http.max.connections.per.address", Type: Int, Default: "256", Min: 1,
 		Max: 1_000_000,
 		Doc: "How many of them one address may have; more are closed. Loopback addresses, " +
-			"where proxies are, have no such limit.",
+			"where proxies are, have no such limit. Behind a load balancer on another machine " +
+			"raise it; it also bounds the calls of consumer instances that another node passes " +
+			"on at once.",
 	}, {
 		Name: "http.max.consumers", Type: Int, Default: "10000", Min: 1, Max: 1_000_000,
 		Doc: "How many consumer instances of the REST Proxy (v2) a node keeps at once; more are " +
