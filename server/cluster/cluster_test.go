@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,9 @@ func testConfig(tb testing.TB) Config {
 	tb.Helper()
 	cfg := DefaultConfig()
 	cfg.DataDir = tb.TempDir()
-	cfg.Logger = slog.New(slog.NewTextHandler(testLog{tb}, &slog.HandlerOptions{
+	log := &testLog{tb: tb}
+	tb.Cleanup(log.end)
+	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{
 		Level: slog.LevelInfo,
 	}))
 	return cfg
@@ -57,11 +60,27 @@ func setSession(cfg *Config, timeout time.Duration) {
 	cfg.Static["broker.session.timeout.ms"] = strconv.FormatInt(timeout.Milliseconds(), 10)
 }
 
-type testLog struct{ tb testing.TB }
+// testLog is the log of a node in that of its test, for as long as there is one: parts
+// of an etcd that has crashed may go on for a moment.
+type testLog struct {
+	tb   testing.TB
+	mu   sync.Mutex
+	over bool
+}
 
-func (l testLog) Write(line []byte) (int, error) {
-	l.tb.Logf("%s", line)
+func (l *testLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.tb.Logf("%s", line)
+	}
 	return len(line), nil
+}
+
+func (l *testLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
 }
 
 func start(tb testing.TB, cfg Config) *Cluster {

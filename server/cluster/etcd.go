@@ -263,7 +263,8 @@ func (b *backend) watch(ctx context.Context) error {
 	}
 	select {
 	case <-b.server.Server.StopNotify():
-		return errors.New("the embedded etcd stopped")
+		return errors.New("the embedded etcd stopped, as it does when 'sluice cluster leave' " +
+			"has taken the node out")
 	case err := <-b.server.Err():
 		return fmt.Errorf("the embedded etcd stopped: %w", err)
 	case err := <-b.fatal:
