@@ -77,7 +77,7 @@ without 'a check before a batch is moved' storage/collect.go \
   's/_, err = parseStored(base, value, true)/_, err = parseStored(base, value, false)/' \
   storage 'Collect'
 without 'an end that is cut off behind the last frame' storage/journal.go \
-  's/if f.size.Load() > int64(end.At) {/if f.size.Load() > int64(end.At)+1<<40 {/' storage 'BehindTheEnd'
+  's/&& f.size.Load() > int64(end.At) {/\&\& f.size.Load() > int64(end.At)+1<<40 {/' storage 'BehindTheEnd'
 
 # What a start says.
 without 'an index that is not ahead of the journal' storage/open.go \
