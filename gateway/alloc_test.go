@@ -101,9 +101,11 @@ func TestProducingAllocatesNoMoreThanTheBatch(t *testing.T) {
 				return allocated(t, g, of.path, of.media, more) -
 					allocated(t, g, of.path, of.media, some)
 			}
-			// The least of a few: a stream is not always cut into the fewest batches.
+			// The least of some: a stream is not always cut into the fewest batches, and
+			// seldom on a busy machine.
+			const triesMost = 50
 			least := math.Inf(1)
-			for tries := 0; tries < 10 && least > storedMost; tries++ {
+			for tries := 0; tries < triesMost && least > storedMost; tries++ {
 				least = min(least, grown(of.body(of.value(small), records),
 					of.body(of.value(large), records))/(records*(large-small)))
 			}
@@ -113,7 +115,7 @@ func TestProducingAllocatesNoMoreThanTheBatch(t *testing.T) {
 			}
 			const few, many, each = 10, 1010, 100
 			least = math.Inf(1)
-			for tries := 0; tries < 10 && least > answerBytes; tries++ {
+			for tries := 0; tries < triesMost && least > answerBytes; tries++ {
 				least = min(least, grown(of.body(of.value(each), few),
 					of.body(of.value(each), many))/(many-few)-each)
 			}
